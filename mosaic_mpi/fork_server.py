@@ -1,0 +1,95 @@
+"""The fork server: one process a rank that has imported the engine, and of which slots are forked.
+
+Owns the use of `multiprocessing`'s fork server. Knows nothing of simulations.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import tempfile
+from collections.abc import Callable
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+from typing import Any
+
+from mosaic_mpi import environment
+from mosaic_mpi.errors import EngineError
+
+_MAX_SOCKET_PATH = 70
+"""Longest temporary folder under which the server's socket has a legal name (108 bytes with its own)."""
+_START_SECONDS = 120.0
+
+
+def start_fork_server(preload: str | None) -> None:
+    """Start the fork server without waiting for it.
+
+    To be called from the main thread and before MPI starts, so that it inherits nothing of MPI.
+
+    Parameters
+    ----------
+    preload : str or None
+        A module to import once for all slots.
+    """
+    context = multiprocessing.get_context("forkserver")
+    modules = ["mosaic_mpi.fork_server_guard", *([preload] if preload else [])]
+    context.set_forkserver_preload(modules)
+    if len(tempfile.gettempdir()) > _MAX_SOCKET_PATH:
+        tempfile.tempdir = "/tmp"
+    saved = dict(os.environ)
+    for name in saved.keys() - environment.without_launcher(saved).keys():
+        del os.environ[name]
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.environ.update(saved)
+
+
+def spawn(target: Callable[..., None], *arguments: Any) -> tuple[ForkServerProcess, Connection]:
+    """Fork a process from the server that runs ``target(connection, *arguments)``.
+
+    Returns
+    -------
+    process : ForkServerProcess
+        Running.
+    connection : Connection
+        This side of its pipe.
+
+    Raises
+    ------
+    EngineError
+        The fork server ended, for example because memory ran out.
+    """
+    context = multiprocessing.get_context("forkserver")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=target, args=(theirs, *arguments), daemon=False)
+    try:
+        process.start()
+    except (EOFError, OSError) as error:
+        message = f"no process can be started on {environment.host()}: {error or type(error).__name__}"
+        raise EngineError(f"{message}; is there memory and a writable {tempfile.gettempdir()}?") from None
+    finally:
+        theirs.close()
+    return process, ours
+
+
+def ask(target: Callable[..., None], *arguments: Any) -> Any:
+    """Run ``target(connection, *arguments)`` in a process of its own and return what it sends.
+
+    Raises
+    ------
+    EngineError
+        It ended, or took two minutes, without an answer.
+    """
+    process, connection = spawn(target, *arguments)
+    try:
+        if not connection.poll(_START_SECONDS):
+            raise EngineError(f"the engine did not start within {_START_SECONDS:.0f} s")
+        return connection.recv()
+    except (EOFError, OSError):
+        process.join(5)
+        raise EngineError(f"the engine's process ended (exit code {process.exitcode})") from None
+    finally:
+        process.kill()
+        connection.close()

@@ -1,0 +1,257 @@
+"""Rank 0's part: hand out simulations, take in what comes back, see that it is stored.
+
+One handler a message. What to hand out is decided by the work queue, what is remembered by the store; how it is
+shown is the reporter's business. Knows no MPI and no HDF5.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mosaic_mpi.comm import Comm
+from mosaic_mpi.errors import EngineError
+from mosaic_mpi.messages import (
+    Assign,
+    Beat,
+    Broken,
+    Drain,
+    Failure,
+    Message,
+    Ready,
+    Results,
+    Returned,
+    Stop,
+)
+from mosaic_mpi.progress import Progress
+from mosaic_mpi.store import Store
+from mosaic_mpi.worker import BEAT_SECONDS
+from mosaic_mpi.workqueue import WorkQueue
+
+_LOOKAHEAD_SECONDS = 0.25
+"""Work that a rank holds beyond its slots, so that none of them waits for an answer of the master."""
+_COMMIT_SECONDS = 0.05
+_COMMIT_ROWS = 512
+SILENCE_SECONDS = 300.0
+"""A rank that says nothing for so long is given up; far above any stall of a disk or a network."""
+
+
+@dataclass
+class _Rank:
+    host: str
+    host_row: int
+    n_slots: int = 0
+    rows: set[int] = field(default_factory=set)
+    heard: float = field(default_factory=time.monotonic)
+    given_up: bool = False
+
+
+class Master:
+    """The master of a run.
+
+    Parameters
+    ----------
+    comm : Comm
+        To reach the workers.
+    store : Store
+        Its start has begun.
+    queue : WorkQueue
+        State of every simulation.
+    progress : Progress
+        Told of everything that a person wants to see.
+    hosts : list of str
+        Host of each rank.
+    dtype : numpy.dtype
+        See `mosaic_mpi.records`.
+    check_point_s : float
+        Seconds between two check points.
+    """
+
+    def __init__(
+        self,
+        comm: Comm,
+        store: Store,
+        queue: WorkQueue,
+        progress: Progress,
+        hosts: list[str],
+        dtype: np.dtype[np.void],
+        check_point_s: float,
+    ) -> None:
+        self._comm, self._store, self._queue, self._progress = comm, store, queue, progress
+        self._dtype, self._check_point_s = dtype, check_point_s
+        self._ranks = [_Rank(host, store.host_row(host)) for host in hosts]
+        self._mean_s: float | None = None
+        self._drain_until: float | None = None
+        self._checked = self._beaten = self._buffered_at = self._first = time.monotonic()
+        self._assigned = False
+
+    # ---- messages -----------------------------------------------------------------------------------
+
+    def handle(self, source: int, message: Message) -> None:
+        """Act on a message of a worker."""
+        rank = self._ranks[source]
+        rank.heard, rank.given_up = time.monotonic(), False
+        match message:
+            case Ready(n_slots):
+                rank.n_slots = n_slots
+            case Results(n_records, payload):
+                self._take_results(source, n_records, memoryview(payload))
+            case Failure(row, cause, text):
+                self._take_failure(source, row, cause, text)
+            case Returned(rows):
+                self._queue.give_back(rows.tolist())
+                rank.rows.difference_update(rows.tolist())
+            case Broken(text):
+                raise EngineError(f"rank {source} on {rank.host}: {text}")
+            case _:
+                pass
+
+    def _take_results(self, source: int, n_records: int, payload: memoryview) -> None:
+        rank = self._ranks[source]
+        records = np.frombuffer(payload, self._dtype, n_records)
+        series = payload[n_records * self._dtype.itemsize :]
+        wanted = np.array([self._queue.is_open(row) for row in records["row"].tolist()])
+        rank.rows.difference_update(records["row"].tolist())
+        if not wanted.all():  # a rank that had been given up; the same numbers are stored already
+            records, series = _only(records, series, wanted)
+        if not len(records):
+            return
+        attempts = np.array([self._queue.complete(row) for row in records["row"].tolist()], np.int32)
+        if not self._store.n_buffered:
+            self._buffered_at = time.monotonic()
+        self._store.add(records, series, source, rank.host_row, attempts)
+        self._note_results(len(records), float(records["elapsed_s"].mean()), records["likelihood"])
+
+    def _note_results(self, n_results: int, elapsed_s: float, likelihoods: NDArray[np.float64]) -> None:
+        self._mean_s = elapsed_s if self._mean_s is None else 0.8 * self._mean_s + 0.2 * elapsed_s
+        self._progress.results(n_results, likelihoods)
+
+    def _take_failure(self, source: int, row: int, cause: str, text: str) -> None:
+        rank = self._ranks[source]
+        rank.rows.discard(row)
+        if not self._queue.is_open(row):
+            return
+        verdict = self._queue.fail(row)
+        self._store.add_failure(row, verdict.attempts, cause, text, verdict.final)
+        where = f"rank {source} on {rank.host}"
+        self._progress.failure(row, verdict.attempts, verdict.final, cause, text, where)
+
+    def lose(self, source: int, why: str) -> None:
+        """Give up a rank: what it was at goes back to the queue."""
+        rank = self._ranks[source]
+        if rank.given_up:
+            return
+        self._progress.lost_rank(source, rank.host, why, len(rank.rows))
+        self._queue.give_back(sorted(rank.rows))
+        rank.rows.clear()
+        rank.n_slots, rank.given_up = 0, True
+
+    # ---- the clock ----------------------------------------------------------------------------------
+
+    def step(self, busy: bool) -> bool:
+        """Do what is due; return whether the run has ended.
+
+        Parameters
+        ----------
+        busy : bool
+            Whether more messages may be waiting, so that a commit can wait for them a little.
+        """
+        now = time.monotonic()
+        for source in self._comm.lost_ranks():
+            self.lose(source, "died")
+        self._commit_if_due(now, busy)
+        if now - self._checked > self._check_point_s:
+            self._check_point()
+        if now - self._beaten > BEAT_SECONDS:
+            self._beat(now)
+        if self._drain_until is None:
+            self._assign()
+        self._progress.tick(self._queue.n_completed, self._queue.n_failed, self.n_live_slots)
+        if self._drain_until is not None:
+            return now > self._drain_until or not any(rank.rows for rank in self._ranks)
+        return self._queue.is_done
+
+    @property
+    def n_live_slots(self) -> int:
+        """Slots of ranks that are heard of."""
+        return sum(rank.n_slots for rank in self._ranks)
+
+    def drain(self, grace_s: float) -> None:
+        """Hand out nothing more, and end when what runs has finished or the grace is over."""
+        self._drain_until = time.monotonic() + grace_s
+        for source, rank in enumerate(self._ranks):
+            if rank.n_slots:
+                self._comm.send(source, Drain())
+
+    def stop_workers(self) -> None:
+        """Tell every worker to end."""
+        for source, rank in enumerate(self._ranks):
+            if not rank.given_up:
+                self._comm.send(source, Stop())
+
+    def beat(self) -> None:
+        """Let the workers know that the master lives, when it is at something long."""
+        now = time.monotonic()
+        if now - self._beaten > BEAT_SECONDS:
+            self._beaten = now
+            for source in range(1, len(self._ranks)):
+                self._comm.send(source, Beat())
+
+    def _beat(self, now: float) -> None:
+        self.beat()
+        self._store.note(last_commit_at=time.time())
+        for source, rank in enumerate(self._ranks):
+            if source != self._comm.rank and now - rank.heard > SILENCE_SECONDS:
+                self.lose(source, f"has not been heard of for {SILENCE_SECONDS:.0f} s")
+
+    def _commit_if_due(self, now: float, busy: bool) -> None:
+        waiting = self._store.n_buffered
+        if waiting and (not busy or waiting >= _COMMIT_ROWS or now - self._buffered_at > _COMMIT_SECONDS):
+            self._store.commit()
+
+    def _check_point(self) -> None:
+        self._checked = time.monotonic()
+        self._store.commit()
+        self._store.check_point()
+
+    # ---- handing out --------------------------------------------------------------------------------
+
+    def _assign(self) -> None:
+        if not self._queue.n_pending:
+            return
+        lookahead = self._lookahead()
+        for source, rank in enumerate(self._ranks):
+            spare = int(np.ceil(rank.n_slots * lookahead))
+            need = rank.n_slots + spare - len(rank.rows)
+            if rank.n_slots and (need > spare // 2 or len(rank.rows) < rank.n_slots):
+                self._hand_out(source, rank, need)
+
+    def _lookahead(self) -> float:
+        """Rows beyond one a slot: for a quarter of a second, and none when few are left."""
+        if self._mean_s is None or self._queue.n_pending <= self.n_live_slots:
+            return 0.0
+        return min(max(_LOOKAHEAD_SECONDS / max(self._mean_s, 1e-4), 0.1), 1000.0)
+
+    def _hand_out(self, source: int, rank: _Rank, n_rows: int) -> None:
+        fair = -(-self._queue.n_pending * rank.n_slots // self.n_live_slots)
+        rows = self._queue.take(max(min(n_rows, fair), 1))
+        if not len(rows):
+            return
+        if not self._assigned:
+            self._assigned = True
+            self._store.note(first_assignment_at=time.time())
+        rank.rows.update(rows.tolist())
+        self._comm.send(source, Assign(rows))
+
+
+def _only(
+    records: NDArray[np.void], series: memoryview, wanted: NDArray[np.bool_]
+) -> tuple[NDArray[np.void], memoryview]:
+    """Keep some records of a batch, and their series."""
+    sizes = records["series_bytes"].sum(axis=1) if records["series_bytes"].size else np.zeros(len(records), int)
+    ends = np.cumsum(sizes)
+    parts = [series[end - size : end] for end, size, keep in zip(ends, sizes, wanted, strict=True) if keep]
+    return records[wanted], memoryview(b"".join(parts))

@@ -1,0 +1,336 @@
+"""The plan of a run: everything that decides its numbers.
+
+Owns loading it from options, its fingerprint, what differs between two of them, and the part that slots
+need, in bytes. Knows no MPI, no engine and no results file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mosaic_mpi.config import Config, load_config, parse_config
+from mosaic_mpi.errors import InputError
+from mosaic_mpi.nearest import suggestion
+from mosaic_mpi.parameters import DefaultPrior, ParameterSource
+from mosaic_mpi.records import record_dtype
+from mosaic_mpi.tables import load_table
+
+DEFAULT_N_SIMULATIONS = 100
+DEFAULT_N_ITERATIONS = 3
+MAX_SEED = 2**31 - 1
+"""Seeds stay below 2^31, so that R reads them as integers."""
+_MAX_CHUNK_BYTES = 2**32 - 1
+_BUFFER_ALIGNMENT = 64
+
+SimIds = range | NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One saved output channel: its axes, its shape in one iteration and its NumPy dtype."""
+
+    name: str
+    axes: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: str
+
+    def chunk_bytes(self, n_iterations: int) -> int:
+        """Uncompressed bytes of one simulation."""
+        return n_iterations * math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class SlotPlan:
+    """The part of a plan that a slot needs.
+
+    Parameters
+    ----------
+    values : mapping
+        `Config.values`.
+    source : ParameterSource
+        Draws parameter sets.
+    sim_ids : range or ndarray of int64, shape (n_simulations,)
+        Id of each row.
+    n_iterations : int
+        Stochastic realisations of a simulation.
+    channels : tuple of Channel
+        Saved ones, in order.
+    simulator : str
+        "laser", or a stand-in of `mosaic_mpi.fake`.
+    """
+
+    values: Mapping[str, Any]
+    source: ParameterSource
+    sim_ids: SimIds
+    n_iterations: int
+    channels: tuple[Channel, ...]
+    simulator: str
+
+    @property
+    def record_dtype(self) -> np.dtype[np.void]:
+        """See `mosaic_mpi.records`."""
+        return record_dtype(self.n_iterations, len(self.source.names), len(self.channels))
+
+    def to_bytes(self) -> bytes:
+        """Pack into one block whose arrays can be used where they lie (see `from_buffer`)."""
+        buffers: list[pickle.PickleBuffer] = []
+        head = pickle.dumps(self, protocol=5, buffer_callback=buffers.append)
+        parts = [head, *(buffer.raw() for buffer in buffers)]
+        lengths = np.array([len(part) for part in parts], dtype="<i8")
+        block = bytearray(np.int64(len(parts)).tobytes() + lengths.tobytes())
+        for part in parts:
+            block += b"\0" * (-len(block) % _BUFFER_ALIGNMENT)
+            block += part
+        return bytes(block)
+
+    @staticmethod
+    def from_buffer(block: memoryview) -> SlotPlan:
+        """Unpack; the arrays are views of the block, so that slots share one copy."""
+        n_parts = int(np.frombuffer(block, "<i8", 1)[0])
+        lengths = np.frombuffer(block, "<i8", n_parts, 8)
+        position, parts = 8 * (1 + n_parts), []
+        for length in map(int, lengths):
+            position += -position % _BUFFER_ALIGNMENT
+            parts.append(block[position : position + length])
+            position += length
+        plan: SlotPlan = pickle.loads(parts[0], buffers=parts[1:])
+        return plan
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """Everything that decides the numbers of a run.
+
+    Parameters
+    ----------
+    config : Config
+        Cut to the run's locations.
+    source : ParameterSource
+        Where parameters come from.
+    sim_ids : range or ndarray of int64, shape (n_simulations,)
+        Id of each row.
+    n_iterations : int
+        Stochastic realisations of a simulation.
+    save : tuple of str
+        Names of the channels to store.
+    versions : mapping
+        The packages whose version decides the numbers.
+    simulator : str
+        "laser", or a stand-in of `mosaic_mpi.fake`.
+    channels : tuple of Channel
+        Empty until the engine has described them.
+    """
+
+    config: Config
+    source: ParameterSource
+    sim_ids: SimIds
+    n_iterations: int
+    save: tuple[str, ...]
+    versions: Mapping[str, str]
+    simulator: str = "laser"
+    channels: tuple[Channel, ...] = ()
+
+    @property
+    def n_simulations(self) -> int:
+        """Rows of the results file."""
+        return len(self.sim_ids)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What two starts must agree on; JSON types. The number of simulations may grow, so it is not here."""
+        return {
+            "config": config_digest(self.config),
+            "locations": list(self.config.locations),
+            **self.source.identity,
+            "n_iterations": self.n_iterations,
+            "save": list(self.save),
+            **{f"version of {name}": version for name, version in self.versions.items()},
+            "simulator": self.simulator,
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the identity."""
+        return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
+
+    def slot_plan(self) -> SlotPlan:
+        """The part that slots need."""
+        return SlotPlan(
+            self.config.values, self.source, self.sim_ids, self.n_iterations, self.channels, self.simulator
+        )
+
+    def seeds(self, rows: slice) -> NDArray[np.int32]:
+        """Seeds of some rows, ``ndarray of int32, shape (n_rows, n_iterations)``.
+
+        Iteration j = 1..n_iterations of a simulation runs with ``(sim_id - 1) * n_iterations + j``.
+        """
+        first = (np.asarray(self.sim_ids[rows], dtype=np.int64) - 1) * self.n_iterations
+        return (first[:, None] + np.arange(1, self.n_iterations + 1)).astype(np.int32)
+
+    def with_channels(self, kinds: Mapping[str, Any]) -> RunPlan:
+        """Return the plan with its saved channels described by the engine.
+
+        Parameters
+        ----------
+        kinds : mapping
+            Channel name to its `ChannelKind`.
+
+        Raises
+        ------
+        InputError
+            For names that are no channel, and for channels too large to store.
+        """
+        problems = [
+            f"--save {name}: not an output channel of the engine"
+            + (suggestion(name, kinds) or f"; it has {', '.join(kinds)}")
+            for name in self.save
+            if name not in kinds
+        ]
+        known = [name for name in self.save if name in kinds]
+        channels = tuple(
+            Channel(name, kinds[name].axes, kinds[name].shape, kinds[name].dtype) for name in known
+        )
+        problems += [
+            f"--save {channel.name}: one simulation takes {size / 2**30:.1f} GiB, at most 4 GiB can be stored"
+            for channel in channels
+            if (size := channel.chunk_bytes(self.n_iterations)) > _MAX_CHUNK_BYTES
+        ]
+        if problems:
+            raise InputError(problems)
+        return replace(self, channels=channels)
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """The options that decide a plan, as the user gave them (None: not given)."""
+
+    config: str | None = None
+    locations: tuple[str, ...] | None = None
+    samples: str | None = None
+    n_simulations: int | None = None
+    n_iterations: int = DEFAULT_N_ITERATIONS
+    save: tuple[str, ...] = ()
+    simulator: str = "laser"
+
+
+def load_plan(options: PlanOptions, versions: Mapping[str, str]) -> RunPlan:
+    """Read and check every input of a plan.
+
+    Parameters
+    ----------
+    options : PlanOptions
+        What the user asked for.
+    versions : mapping
+        See `RunPlan.versions`.
+
+    Returns
+    -------
+    RunPlan
+        Without its channels, which only the engine can describe.
+
+    Raises
+    ------
+    InputError
+        With every problem found.
+    """
+    config = load_config(options.config, options.locations)
+    sim_ids, source = _parameters(options, config)
+    problems = [f"--save {name}: named twice" for name in sorted(_repeated(options.save))]
+    last_seed = int(sim_ids[-1]) * options.n_iterations
+    if last_seed > MAX_SEED:
+        problems.append(
+            f"--n-iterations {options.n_iterations} with sim_id up to {sim_ids[-1]}: seeds reach {last_seed}, "
+            f"at most {MAX_SEED} is possible"
+        )
+    if problems:
+        raise InputError(problems)
+    return RunPlan(config, source, sim_ids, options.n_iterations, options.save, versions, options.simulator)
+
+
+def _parameters(options: PlanOptions, config: Config) -> tuple[SimIds, ParameterSource]:
+    if options.samples is None:
+        n_simulations = options.n_simulations or DEFAULT_N_SIMULATIONS
+        return range(1, n_simulations + 1), DefaultPrior(config.values)
+    sims, table = load_table(options.samples, config.values)
+    n_simulations = options.n_simulations or len(sims)
+    if n_simulations > len(sims):
+        message = f"--n-simulations {n_simulations}: --samples {options.samples} has only {len(sims)} rows"
+        raise InputError(message)
+    return sims[:n_simulations], table
+
+
+def _repeated(names: Sequence[str]) -> set[str]:
+    return {name for name in names if names.count(name) > 1}
+
+
+def config_digest(config: Config) -> str:
+    """Return the SHA-256 of a config's values, whatever the formatting and order of its file."""
+    digest = hashlib.sha256()
+    for key in sorted(config.values):
+        value = config.values[key]
+        if isinstance(value, np.ndarray):
+            digest.update(f"{key} {value.shape}".encode() + value.tobytes(order="F"))
+        else:
+            digest.update(f"{key} {json.dumps(value, sort_keys=True)}".encode())
+    return digest.hexdigest()
+
+
+def differences(stored: Mapping[str, Any], stored_config: str, plan: RunPlan) -> list[str]:
+    """Name each difference between the plan of a results file and another one, with both values.
+
+    Parameters
+    ----------
+    stored : mapping
+        The file's plan identity.
+    stored_config : str
+        The file's config text.
+    plan : RunPlan
+        The plan asked for now.
+
+    Returns
+    -------
+    list of str
+        Empty when they are the same plan.
+    """
+    now = plan.identity
+    found: list[str] = []
+    for key in dict.fromkeys((*stored, *now)):
+        if stored.get(key) == now.get(key):
+            continue
+        if key == "config" and stored.get("locations") == now.get("locations"):
+            old = parse_config(stored_config, plan.config.locations, "the file's config")
+            found.extend(_config_differences(old, plan.config))
+        elif key != "config":
+            found.append(f"{key}: {_short(stored.get(key))} in the file, {_short(now.get(key))} now")
+    return found or (["config: differs"] if stored.get("config") != now.get("config") else [])
+
+
+def _config_differences(old: Config, new: Config) -> list[str]:
+    found = []
+    for key in dict.fromkeys((*old.values, *new.values)):
+        before, after = old.values.get(key), new.values.get(key)
+        if isinstance(before, np.ndarray) and isinstance(after, np.ndarray):
+            if before.shape != after.shape:
+                found.append(f"config {key}: shape {before.shape} in the file, {after.shape} now")
+            elif not np.array_equal(before, after, equal_nan=True):
+                place = tuple(map(int, np.argwhere((before != after) & ~(before != before))[0]))
+                values = f"{before[place]} in the file, {after[place]} now"
+                found.append(f"config {key}[{place[0]}][{place[1]}]: {values}")
+        elif before != after:
+            found.append(f"config {key}: {_short(before)} in the file, {_short(after)} now")
+    return found
+
+
+def _short(value: Any) -> str:
+    text = "nothing" if value is None else value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."

@@ -1,0 +1,132 @@
+"""One simulation, start to finish, as a slot runs it: draw, run the iterations, score, pack.
+
+Runs in slots only. Knows no pipe and no MPI.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mosaic_mpi.config import engine_values
+from mosaic_mpi.likelihood import Likelihood, collapse
+from mosaic_mpi.parameters import ParameterSet
+from mosaic_mpi.plan import SlotPlan
+from mosaic_mpi.records import checksum, compress
+
+
+class Iterations(Protocol):
+    """Runs the iterations of one parameter set."""
+
+    def run(self, parameters: ParameterSet, seed: int) -> tuple[float, list[NDArray[Any]]]:
+        """Return the log-likelihood of one iteration and its saved channels, in the plan's order."""
+        ...
+
+
+class LaserIterations:
+    """Iterations by the engine.
+
+    Parameters
+    ----------
+    plan : SlotPlan
+        Its config values are prepared once; a simulation replaces what its parameters set.
+    """
+
+    def __init__(self, plan: SlotPlan) -> None:
+        from mosaic_mpi import engine
+
+        self._engine = engine
+        self._base = engine_values(plan.values)
+        self._names = [channel.name for channel in plan.channels]
+        self._likelihood = Likelihood(plan.values, engine.score)
+        if plan.values.get("epidemic_peaks"):
+            import pandas as pd
+
+            self._base["epidemic_peaks"] = pd.DataFrame(plan.values["epidemic_peaks"])
+        else:  # the engine's code for peaks asks for their columns even where there is no peak
+            self._base.pop("epidemic_peaks", None)
+
+    def run(self, parameters: ParameterSet, seed: int) -> tuple[float, list[NDArray[Any]]]:
+        """See `Iterations.run`."""
+        results = self._engine.run({**self._base, **engine_values(parameters.overrides)}, seed)
+        channel = self._engine.channel
+        likelihood = self._likelihood.score(
+            channel(results, "reported_cases"), channel(results, "reported_deaths")
+        )
+        return likelihood, [np.array(channel(results, name), order="C") for name in self._names]
+
+
+def make_iterations(plan: SlotPlan) -> Iterations:
+    """Return what runs the plan's iterations."""
+    if plan.simulator == "laser":
+        return LaserIterations(plan)
+    from mosaic_mpi.fake import FakeIterations
+
+    return FakeIterations(plan)
+
+
+class Simulation:
+    """Runs whole simulations of a plan and packs each into the bytes that travel.
+
+    Parameters
+    ----------
+    plan : SlotPlan
+        What to run.
+    slot : int
+        This slot's index in its rank, noted in the record.
+    """
+
+    def __init__(self, plan: SlotPlan, slot: int) -> None:
+        self._plan, self._slot = plan, slot
+        self._iterations = make_iterations(plan)
+        self._dtype = plan.record_dtype
+
+    def run(self, row: int) -> bytes:
+        """Run one simulation.
+
+        Parameters
+        ----------
+        row : int
+            0-based row of the simulation in the plan.
+
+        Returns
+        -------
+        bytes
+            A record (see `mosaic_mpi.records`), then its compressed channels.
+        """
+        began = time.perf_counter()
+        plan = self._plan
+        sim_id = int(plan.sim_ids[row])
+        parameters = plan.source.draw(row, sim_id)
+        likelihoods = np.empty(plan.n_iterations)
+        kept: list[list[NDArray[Any]]] = []
+        for iteration in range(plan.n_iterations):
+            seed = (sim_id - 1) * plan.n_iterations + iteration + 1
+            likelihoods[iteration], channels = self._iterations.run(parameters, seed)
+            kept.append(channels)
+        series = [compress(np.stack(arrays)) for arrays in zip(*kept, strict=True)]
+        return self._pack(row, parameters, likelihoods, series, began)
+
+    def _pack(
+        self,
+        row: int,
+        parameters: ParameterSet,
+        likelihoods: NDArray[np.float64],
+        series: list[bytes],
+        began: float,
+    ) -> bytes:
+        record = np.zeros((), self._dtype)
+        record["row"] = row
+        record["slot"] = self._slot
+        record["parameters"] = parameters.values
+        record["iteration_likelihood"] = likelihoods
+        record["likelihood"] = collapse(likelihoods)
+        record["series_bytes"] = [len(data) for data in series]
+        blob = b"".join(series)
+        record["checksum"] = checksum(record, blob)
+        record["elapsed_s"] = time.perf_counter() - began
+        record["finished_at"] = time.time()
+        return record.tobytes() + blob

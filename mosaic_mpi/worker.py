@@ -1,0 +1,95 @@
+"""A rank at work: receive rows, have its slots simulate them, send what comes out.
+
+Owns the rank's slots and its outgoing results. Knows no results file, and of the others only the master.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from mosaic_mpi.comm import Comm
+from mosaic_mpi.messages import Assign, Beat, Drain, Failure, Message, Ready, Results, Returned, Stop
+from mosaic_mpi.slots import Failed, Finished, SlotPool
+
+MASTER = 0
+BEAT_SECONDS = 5.0
+_FLUSH_SECONDS = 0.02
+_FLUSH_BYTES = 4 << 20
+
+
+class Worker:
+    """The worker of a rank.
+
+    Parameters
+    ----------
+    comm : Comm
+        To reach the master.
+    pool : SlotPool
+        Not started yet.
+    record_bytes : int
+        Size of a record (see `mosaic_mpi.records`).
+    """
+
+    def __init__(self, comm: Comm, pool: SlotPool, record_bytes: int) -> None:
+        self._comm, self._pool, self._record_bytes = comm, pool, record_bytes
+        self._outbox: list[memoryview] = []
+        self._outbox_bytes = 0
+        self._flushed = self._sent = self.heard = time.monotonic()
+        self.stopped = False
+
+    def start(self) -> None:
+        """Start the slots and tell the master."""
+        self._pool.start()
+        self._send(Ready(self._pool.n_slots))
+
+    def handle(self, message: Message) -> None:
+        """Act on a message of the master."""
+        self.heard = time.monotonic()
+        match message:
+            case Assign(rows):
+                self._pool.submit(rows.tolist())
+            case Drain():
+                self._send(Returned(np.array(self._pool.drop_backlog(), dtype=np.int64)))
+            case Stop():
+                self.stopped = True
+            case _:
+                pass
+
+    def step(self, wait_s: float) -> bool:
+        """Look after the slots, waiting at most so long; return whether anything happened."""
+        if self._outbox:
+            wait_s = min(wait_s, max(self._flushed + _FLUSH_SECONDS - time.monotonic(), 0.0))
+        events = self._pool.poll(wait_s)
+        for event in events:
+            match event:
+                case Finished(payload=payload):
+                    self._outbox.append(payload)
+                    self._outbox_bytes += len(payload)
+                case Failed(row, cause, text):
+                    self._send(Failure(row, cause, text))
+        self._flush_if_due()
+        self._beat_if_due()
+        return bool(events)
+
+    def close(self) -> None:
+        """End the slots."""
+        self._pool.close()
+
+    def _flush_if_due(self) -> None:
+        """Send a lone result at once, and what follows it closely together."""
+        now = time.monotonic()
+        if self._outbox and (now - self._flushed >= _FLUSH_SECONDS or self._outbox_bytes > _FLUSH_BYTES):
+            size = self._record_bytes
+            parts = [payload[:size] for payload in self._outbox] + [payload[size:] for payload in self._outbox]
+            self._send(Results(len(self._outbox), b"".join(parts)))
+            self._outbox, self._outbox_bytes, self._flushed = [], 0, now
+
+    def _beat_if_due(self) -> None:
+        if self._comm.rank != MASTER and time.monotonic() - self._sent > BEAT_SECONDS:
+            self._send(Beat())
+
+    def _send(self, message: Message) -> None:
+        self._sent = time.monotonic()
+        self._comm.send(MASTER, message)
