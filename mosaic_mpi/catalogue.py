@@ -83,10 +83,7 @@ PARAMETERS: dict[str, Parameter] = {
         *(_rate(name) for name in ("mobility_omega", "mobility_gamma", "zeta_1", "zeta_2", "kappa")),
         *(_rate(name, low_open=True) for name in ("decay_days_short", "decay_days_long")),
         *(_rate(name, low_open=True) for name in ("decay_shape_1", "decay_shape_2")),
-        *(
-            Parameter(f"delta_reporting_{what}", "scalar", low=0.0, integer=True)
-            for what in ("cases", "deaths")
-        ),
+        *(Parameter(f"delta_reporting_{what}", "scalar", low=0.0, integer=True) for what in ("cases", "deaths")),
         _probability("alpha_1", "either", low_open=True),
         _probability("alpha_2", "either"),
         _rate("epidemic_threshold", "either"),

@@ -58,24 +58,38 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         epilog=_EXIT_CODES,
     )
     what = run.add_argument_group("what to run")
-    what.add_argument("--config", metavar="FILE", help="laser-cholera config, JSON or JSON.gz (default: the engine's own)")
+    what.add_argument(
+        "--config", metavar="FILE", help="laser-cholera config, JSON or JSON.gz (default: the engine's own)"
+    )
     what.add_argument("--locations", type=_names, metavar="ETH,KEN", help="only these locations of the config")
     what.add_argument(
-        "--samples", metavar="FILE", help="parameters as a table, Parquet or CSV: a column sim, and one a parameter"
+        "--samples",
+        metavar="FILE",
+        help="parameters as a table, Parquet or CSV: a column sim, and one a parameter",
     )
     what.add_argument("--n-simulations", type=_positive, metavar="N", help="default 100, or all of --samples")
     what.add_argument("--n-iterations", type=_positive, default=3, metavar="N", help="of each simulation (3)")
     what.add_argument(
-        "--save", type=_names, default=(), metavar="CHANNEL,…", help="output channels to store, e.g. reported_cases"
+        "--save",
+        type=_names,
+        default=(),
+        metavar="CHANNEL,…",
+        help="output channels to store, e.g. reported_cases",
     )
     where = run.add_argument_group("where the results go")
     where.add_argument("--output", default="mosaic_run.h5", metavar="FILE", help="results file (mosaic_run.h5)")
     where.add_argument("--overwrite", action="store_true", help="start anew if the file exists")
     where.add_argument(
-        "--checkpoint-interval", type=_seconds, default=30.0, metavar="S", help="seconds between syncs to disk (30)"
+        "--checkpoint-interval",
+        type=_seconds,
+        default=30.0,
+        metavar="S",
+        help="seconds between syncs to disk (30)",
     )
     how = run.add_argument_group("how to run it")
-    how.add_argument("--slots", type=_slots, default=None, metavar="K|auto", help="slots of every rank (auto: by cores)")
+    how.add_argument(
+        "--slots", type=_slots, default=None, metavar="K|auto", help="slots of every rank (auto: by cores)"
+    )
     how.add_argument("--max-attempts", type=_positive, default=3, metavar="N", help="tries at a simulation (3)")
     how.add_argument(
         "--simulation-timeout",
@@ -98,7 +112,9 @@ def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     export = commands.add_parser("export", help="results as Parquet tables")
     export.add_argument("file", metavar="FILE", help="results file")
     export.add_argument("--samples", metavar="OUT.parquet", help="one row a simulation: likelihood and parameters")
-    export.add_argument("--timeseries", metavar="OUT.parquet", help="one row a simulation, iteration, location and day")
+    export.add_argument(
+        "--timeseries", metavar="OUT.parquet", help="one row a simulation, iteration, location and day"
+    )
     export.set_defaults(function=_export)
 
 

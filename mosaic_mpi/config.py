@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,8 +149,9 @@ class _Reader:
             if hint := suggestion(key, strangers, cutoff=0.8):
                 self.problems.append(f"{key}: missing{hint}")
         if self.missing:
-            self.problems.append(f"{len(self.missing)} keys that the engine needs are missing: "
-                                 + ", ".join(self.missing))
+            self.problems.append(
+                f"{len(self.missing)} keys that the engine needs are missing: " + ", ".join(self.missing)
+            )
 
     def read(self, wanted: Sequence[str] | None) -> Config:
         all_locations = self._locations()
@@ -282,7 +283,7 @@ def _raise() -> date:
     raise ValueError
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 

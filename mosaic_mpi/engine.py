@@ -110,7 +110,10 @@ def describe(values: Mapping[str, Any]) -> dict[str, ChannelKind]:
     model.components = [getattr(metapop, name) for name in _COMPONENTS]
     results = metapop.RInterface(model)
     kinds: dict[str, ChannelKind] = {}
-    for names, axes in ((_TIME_CHANNELS, ("location", "time")), (_PAIR_CHANNELS, ("location", "to_location"))):
+    for names, axes in (
+        (_TIME_CHANNELS, ("location", "time")),
+        (_PAIR_CHANNELS, ("location", "to_location")),
+    ):
         for name in names:
             if hasattr(results, name):
                 array = getattr(results, name)

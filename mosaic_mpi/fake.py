@@ -62,7 +62,7 @@ class FakeIterations:
         generator = np.random.Generator(np.random.PCG64(seed))
         likelihood = -float(abs(parameters.values.sum())) - generator.random() * 100
         series = [generator.poisson(3, shape).astype(np.int32) for shape in self._shapes]
-        return likelihood, [array for array in series]
+        return likelihood, list(series)
 
     def _misbehave(self, sim_id: int) -> None:
         if sim_id in self._troubled["fail"]:

@@ -144,9 +144,7 @@ def create(path: str, plan: RunPlan, folded: bool = False, spool_id: str | None 
     spool_id : str, optional
         Which spool belongs to it; a new one by default.
     """
-    sizes = layout.lengths(
-        plan.n_simulations, plan.n_iterations, len(plan.source.names), len(plan.channels)
-    )
+    sizes = layout.lengths(plan.n_simulations, plan.n_iterations, len(plan.source.names), len(plan.channels))
     with h5py.File(path, "x", libver=_LIBVER) as file:
         _write_attributes(file, plan, sizes, folded, spool_id or uuid.uuid4().hex)
         _write_plan(file, plan)
@@ -171,9 +169,7 @@ def reserve(path: str) -> None:
         os.close(descriptor)
 
 
-def _write_attributes(
-    file: Any, plan: RunPlan, sizes: dict[str, int], folded: bool, spool_id: str
-) -> None:
+def _write_attributes(file: Any, plan: RunPlan, sizes: dict[str, int], folded: bool, spool_id: str) -> None:
     file.attrs["format"] = layout.FORMAT
     file.attrs["format_version"] = layout.FORMAT_VERSION
     file.attrs["created_by"] = f"mosaic_mpi {__version__}"
@@ -271,7 +267,11 @@ def copy_results(source: Any, path: str, n_rows: int) -> None:
 
 
 def write_chunks(
-    path: str, channels: tuple[Channel, ...], rows: NDArray[np.int64], series: Series, tick: Callable[[], None]
+    path: str,
+    channels: tuple[Channel, ...],
+    rows: NDArray[np.int64],
+    series: Series,
+    tick: Callable[[], None],
 ) -> None:
     """Put compressed channels into a file made with ``folded=True``, one chunk a simulation and channel."""
     with h5py.File(path, "r+", libver=_LIBVER, locking=False) as file:
@@ -282,14 +282,11 @@ def write_chunks(
             tick()
 
 
-def read_chunks(file: Any, channels: tuple[Channel, ...], row: int) -> list[bytes]:
-    """Return the compressed channels of one simulation of a folded file."""
-    found = []
-    for channel in channels:
-        dataset = file[f"channels/{channel.name}"]
-        _, data = dataset.id.read_direct_chunk((row,) + (0,) * (dataset.ndim - 1))
-        found.append(bytes(data))
-    return found
+def read_chunk(file: Any, channel: Channel, row: int) -> bytes:
+    """Return one simulation's compressed channel from a folded file."""
+    dataset = file[f"channels/{channel.name}"]
+    _, data = dataset.id.read_direct_chunk((row,) + (0,) * (dataset.ndim - 1))
+    return bytes(data)
 
 
 def _text(value: Any) -> str:

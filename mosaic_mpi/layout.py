@@ -116,8 +116,7 @@ def shape_of(table: Table, sizes: dict[str, int]) -> tuple[int, ...]:
 def table_bytes(sizes: dict[str, int]) -> int:
     """Bytes of all tables together."""
     return sum(
-        int(np.prod(shape_of(table, sizes), dtype=np.int64)) * np.dtype(table.dtype).itemsize
-        for table in TABLES
+        int(np.prod(shape_of(table, sizes), dtype=np.int64)) * np.dtype(table.dtype).itemsize for table in TABLES
     )
 
 

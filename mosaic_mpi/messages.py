@@ -116,8 +116,7 @@ class Drain:
 
 Message = Hello | Ready | Assign | Results | Failure | Returned | Broken | Beat | Stop | Drain
 _KINDS: dict[int, type[Message]] = {
-    kind.kind: kind
-    for kind in (Hello, Ready, Assign, Results, Failure, Returned, Broken, Beat, Stop, Drain)
+    kind.kind: kind for kind in (Hello, Ready, Assign, Results, Failure, Returned, Broken, Beat, Stop, Drain)
 }
 FOR_MASTER = (Hello, Ready, Results, Failure, Returned, Broken)
 _COUNT = struct.Struct("<q")

@@ -80,9 +80,7 @@ class Place:
 
 def place_names(places: Sequence[Place], locations: Sequence[str]) -> tuple[str, ...]:
     """Return the stored names of places: ``name``, or ``name_ISO`` for one location's value."""
-    return tuple(
-        place.key if place.index is None else f"{place.key}_{locations[place.index]}" for place in places
-    )
+    return tuple(place.key if place.index is None else f"{place.key}_{locations[place.index]}" for place in places)
 
 
 def collect(places: Sequence[Place], values: Sequence[float], base: Mapping[str, Any]) -> dict[str, Any]:

@@ -85,7 +85,7 @@ class SlotPlan:
         """Pack into one block whose arrays can be used where they lie (see `from_buffer`)."""
         buffers: list[pickle.PickleBuffer] = []
         head = pickle.dumps(self, protocol=5, buffer_callback=buffers.append)
-        parts = [head, *(buffer.raw() for buffer in buffers)]
+        parts = [memoryview(head), *(buffer.raw() for buffer in buffers)]
         lengths = np.array([len(part) for part in parts], dtype="<i8")
         block = bytearray(np.int64(len(parts)).tobytes() + lengths.tobytes())
         for part in parts:
@@ -197,9 +197,7 @@ class RunPlan:
             if name not in kinds
         ]
         known = [name for name in self.save if name in kinds]
-        channels = tuple(
-            Channel(name, kinds[name].axes, kinds[name].shape, kinds[name].dtype) for name in known
-        )
+        channels = tuple(Channel(name, kinds[name].axes, kinds[name].shape, kinds[name].dtype) for name in known)
         problems += [
             f"--save {channel.name}: one simulation takes {size / 2**30:.1f} GiB, at most 4 GiB can be stored"
             for channel in channels

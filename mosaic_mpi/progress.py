@@ -99,17 +99,17 @@ class Progress:
             while now - self._history[0][0] > _WINDOW_SECONDS:
                 self._history.popleft()
         if self._bar is not None:
-            self._tick_bar(now, n_failed, n_slots)
+            self._tick_bar(self._bar, now, n_failed, n_slots)
         elif now > self._next_line:
             self._next_line = now + _LINE_SECONDS
             self.say(self._line(now, n_failed, n_slots))
 
-    def _tick_bar(self, now: float, n_failed: int, n_slots: int) -> None:
+    def _tick_bar(self, bar: Any, now: float, n_failed: int, n_slots: int) -> None:
         if now - self._shown > _BAR_SECONDS or self._done == self._n_simulations:
             self._shown = now
             best = "" if np.isinf(self._best) else f", best logL {self._best:.1f}"
-            self._bar.set_postfix_str(f"{n_failed} failed, {n_slots} slots{best}", refresh=False)
-            self._bar.update(self._done - self._bar.n)
+            bar.set_postfix_str(f"{n_failed} failed, {n_slots} slots{best}", refresh=False)
+            bar.update(self._done - bar.n)
 
     def _line(self, now: float, n_failed: int, n_slots: int) -> str:
         then, done = self._history[0]

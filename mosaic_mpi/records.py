@@ -46,13 +46,13 @@ def record_dtype(n_iterations: int, n_parameters: int, n_channels: int) -> np.dt
     )
 
 
-def checksum(record: NDArray[np.void] | np.void, series: bytes | memoryview) -> int:
+def checksum(record: Any, series: bytes | memoryview) -> int:
     """Return the CRC-32 of a record's numbers and its stored series, as a signed 32-bit integer.
 
     Parameters
     ----------
-    record : void of `record_dtype`
-        One record.
+    record : void of `record_dtype`, or mapping
+        One record, or its fields likelihood, iteration_likelihood and parameters.
     series : bytes
         Its compressed channels, one after the other.
     """

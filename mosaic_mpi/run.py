@@ -230,7 +230,7 @@ class _Rank0:
             print(f"{self._options.output} is complete: {plan.n_simulations} simulations; nothing to do")
             self._send_order(EXIT_COMPLETE)
             return EXIT_COMPLETE
-        _refuse_unwritable(self._options.output)
+        refuse_unwritable(self._options.output)
         plan = describe_channels(plan)
         if self._signals.received:
             self._send_order(EXIT_STOPPED)
@@ -386,7 +386,8 @@ class _Rank0:
         return EXIT_COMPLETE
 
 
-def _refuse_unwritable(output: str) -> None:
+def refuse_unwritable(output: str) -> None:
+    """Refuse an output that is a folder, or lies where nothing can be written."""
     path = Path(output)
     folder = path.absolute().parent
     if path.is_dir():

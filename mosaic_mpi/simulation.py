@@ -53,9 +53,7 @@ class LaserIterations:
         """See `Iterations.run`."""
         results = self._engine.run({**self._base, **engine_values(parameters.overrides)}, seed)
         channel = self._engine.channel
-        likelihood = self._likelihood.score(
-            channel(results, "reported_cases"), channel(results, "reported_deaths")
-        )
+        likelihood = self._likelihood.score(channel(results, "reported_cases"), channel(results, "reported_deaths"))
         return likelihood, [np.array(channel(results, name), order="C") for name in self._names]
 
 

@@ -7,6 +7,7 @@ Knows no MPI and no results file; what an event means is decided elsewhere.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import signal
@@ -112,6 +113,15 @@ class SlotPool:
         """Slots at work."""
         return sum(bool(slot.rows) for slot in self._slots)
 
+    def private_bytes(self) -> int:
+        """Memory of the largest slot that it shares with no other process, in bytes (Linux; else 0)."""
+        sizes = [0]
+        for slot in self._slots:
+            with contextlib.suppress(OSError), open(f"/proc/{slot.process.pid}/smaps_rollup") as file:
+                private = (line.split() for line in file if line.startswith("Private"))
+                sizes.append(sum(int(words[1]) for words in private) * 1024)
+        return max(sizes)
+
     def submit(self, rows: list[int]) -> None:
         """Queue rows for the next free slots."""
         self._backlog.extend(rows)
@@ -172,10 +182,8 @@ class SlotPool:
         if not slot.rows:
             slot.since = time.monotonic()
         slot.rows.append(row)
-        try:
+        with contextlib.suppress(OSError):  # it just died: its pipe says so next, and the row is counted there
             slot.connection.send_bytes(slot_process.ORDER.pack(row))
-        except OSError:
-            pass  # it just died: its pipe is about to say so, and the row is counted there
 
     def _read(self, slot: _Slot) -> None:
         try:

@@ -52,6 +52,33 @@ def is_finished(path: str, plan: RunPlan) -> bool:
         return bool(done and folded and header.n_simulations == plan.n_simulations)
 
 
+def preview(path: str, plan: RunPlan, overwrite: bool) -> tuple[str, int]:
+    """Say what a start would do with a results file, without touching it.
+
+    Returns
+    -------
+    state : str
+        For a person.
+    n_to_do : int
+        Simulations still to run.
+
+    Raises
+    ------
+    InputError
+        A start would refuse the file.
+    """
+    if not Path(path).exists():
+        return "new", plan.n_simulations
+    with h5file.reading(path) as file:
+        header = h5file.read_header(file)
+        if overwrite:
+            return "would be overwritten", plan.n_simulations
+        _refuse_other_plan(path, file, header, plan)
+        n_done = int((file["simulations/status"][...] != layout.PENDING).sum())
+    extended = f", extended from {header.n_simulations}" if plan.n_simulations > header.n_simulations else ""
+    return f"resumed, {n_done} done{extended}", plan.n_simulations - n_done
+
+
 def _refuse_other_plan(path: str, file: Any, header: Header, plan: RunPlan) -> None:
     found = []
     if header.fingerprint != plan.fingerprint:
@@ -162,7 +189,7 @@ class Store:
         try:
             with Spool(spool_file, spool_id) as spool:
                 for row in np.flatnonzero(file["simulations/status"][...] == layout.COMPLETED):
-                    parts = h5file.read_chunks(file, header.channels, int(row))
+                    parts = [h5file.read_chunk(file, channel, int(row)) for channel in header.channels]
                     sizes = np.array([len(part) for part in parts], dtype=np.int64)
                     start = spool.append(memoryview(b"".join(parts)))
                     offsets = start + np.cumsum(sizes) - sizes
@@ -468,7 +495,9 @@ class Store:
         """
         try:
             yield
-        except (OSError, RuntimeError, ValueError) if through_hdf5 else OSError as error:
+        except (OSError, RuntimeError, ValueError) as error:
+            if not (through_hdf5 or isinstance(error, OSError)):
+                raise
             raise StorageError(_describe_write_error(self.path, self._plan, error)) from error
 
 
@@ -479,9 +508,7 @@ def _describe_write_error(path: str, plan: RunPlan, error: Exception) -> str:
         free = f"{shutil.disk_usage(folder).free / 2**20:.0f} MiB free there"
     except OSError:
         free = "the folder cannot be reached"
-    sizes = layout.lengths(
-        plan.n_simulations, plan.n_iterations, len(plan.source.names), len(plan.channels)
-    )
+    sizes = layout.lengths(plan.n_simulations, plan.n_iterations, len(plan.source.names), len(plan.channels))
     needed = layout.table_bytes(sizes) / 2**20
     return (
         f"{path}: cannot be written: {reason} ({free}; its tables take {needed:.0f} MiB, time series more). "
@@ -492,7 +519,7 @@ def _describe_write_error(path: str, plan: RunPlan, error: Exception) -> str:
 def _write_at(descriptor: int, place: Placement, first_row: int, values: NDArray[Any]) -> None:
     data = np.ascontiguousarray(values, dtype=place.dtype)
     row_bytes = place.dtype.itemsize * int(np.prod(place.shape[1:], dtype=np.int64))
-    view = memoryview(data.reshape(-1).view(np.uint8))
+    view = memoryview(data.reshape(-1).view(np.uint8).data)
     position = place.offset + first_row * row_bytes
     while view:
         written = os.pwrite(descriptor, view, position)

@@ -19,6 +19,8 @@ from mosaic_mpi.nearest import suggestion
 from mosaic_mpi.parameters import ParameterTable, Place, place_names
 
 _MAX_SHOWN = 5
+_BOOKKEEPING = ("iter", "seed_sim", "seed_iter", "likelihood")
+"""Columns of an exported table, or of MOSAIC's shards, that are no parameters."""
 _CALIBRATED = "set by the calibration of psi_jt, which the engine does not read from here"
 _NO_EFFECT = {
     **{f"psi_star_{letter}": _CALIBRATED for letter in "abzk"},
@@ -86,6 +88,7 @@ class _Checker:
 
     def check(self, columns: dict[str, Any]) -> tuple[NDArray[np.int64], ParameterTable]:
         sims = self._sims(columns.pop("sim", None))
+        columns = {name: column for name, column in columns.items() if name not in _BOOKKEEPING}
         places, values = self._parameters(columns)
         self._check_twice(places)
         if self.problems:
@@ -210,8 +213,7 @@ def _accepted(parameter: Parameter, numbers: NDArray[np.float64]) -> NDArray[np.
 def _shown(numbers: NDArray[np.float64], bad: NDArray[np.bool_]) -> str:
     rows = np.flatnonzero(bad)[:_MAX_SHOWN]
     cells = ", ".join(
-        f"{'nothing' if np.isnan(numbers[row]) else format(numbers[row], 'g')} in row {row + 1}"
-        for row in rows
+        f"{'nothing' if np.isnan(numbers[row]) else format(numbers[row], 'g')} in row {row + 1}" for row in rows
     )
     more = f" and {bad.sum() - len(rows)} more" if bad.sum() > len(rows) else ""
     return f"found {cells}{more}"

@@ -38,9 +38,7 @@ class WorkQueue:
         After so many, a simulation has failed.
     """
 
-    def __init__(
-        self, status: NDArray[np.int8], attempts: NDArray[np.int32], max_attempts: int
-    ) -> None:
+    def __init__(self, status: NDArray[np.int8], attempts: NDArray[np.int32], max_attempts: int) -> None:
         self._status = status.copy()
         self._failures = {int(row): int(attempts[row]) for row in self._undone(attempts)}
         self._max_attempts = max_attempts

@@ -1,0 +1,272 @@
+"""Where a run stands: counts, rate, time left, failures by cause, versions, hosts.
+
+From the results file alone, so that a login node can tell, while the run goes on and after. Knows no MPI and no
+engine.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mosaic_mpi import h5file, layout
+from mosaic_mpi.lock import describe_holder
+from mosaic_mpi.progress import duration
+
+_SILENT_SECONDS = 60.0
+"""Rank 0 gives a sign of life every few seconds: without one for so long, it is dead or stuck."""
+_STATES = {layout.RUNNING: "running", layout.COMPLETE: "complete", layout.STOPPED: "stopped"}
+
+
+@dataclass(frozen=True)
+class Failures:
+    """Failed attempts with one text: how often, their cause, the text, and an example."""
+
+    attempts: int
+    cause: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Where a run stands.
+
+    Parameters
+    ----------
+    file : str
+        The results file.
+    state : str
+        "complete", "running", "stopped", "dead" (rank 0 went without a word), or "ended by an error".
+    n_simulations, completed, failed, pending : int
+        Counts of simulations; pending ones are neither completed nor failed.
+    complete : bool
+        Whether none is pending.
+    simulations_per_s : float or None
+        Of the latest start, from its first assignment to its last result.
+    time_left_s : float or None
+        At that rate, while it runs.
+    last_commit_s : float
+        Seconds since rank 0's last sign of life.
+    n_nonfinite : int
+        Completed simulations whose log-likelihood is not finite.
+    best_likelihood : float or None
+        Highest log-likelihood so far.
+    failures : list of Failures
+        Commonest first.
+    starts : list of dict
+        Every start: when, where, with what.
+    plan : dict
+        See `RunPlan.identity`.
+    versions : dict
+        Of the latest start.
+    hosts : list of str
+        Hosts that any start used.
+    time_series : str
+        Where the saved channels are: "none", "in the file", or the spool's path.
+    """
+
+    file: str
+    state: str
+    n_simulations: int
+    completed: int
+    failed: int
+    pending: int
+    complete: bool
+    simulations_per_s: float | None
+    time_left_s: float | None
+    last_commit_s: float
+    n_nonfinite: int
+    best_likelihood: float | None
+    failures: list[Failures]
+    starts: list[dict[str, Any]]
+    plan: dict[str, Any]
+    versions: dict[str, str]
+    hosts: list[str]
+    time_series: str
+
+
+def summarise(path: str) -> Summary:
+    """Read where a run stands.
+
+    Raises
+    ------
+    InputError
+        The file is missing, damaged or not a results file.
+    """
+    with h5file.reading(path) as file:
+        header = h5file.read_header(file)
+        status = file["simulations/status"][...]
+        likelihood = file["simulations/likelihood"][...][status == layout.COMPLETED]
+        starts = _starts(file)
+        rate = _rate(file, status, starts)
+        hosts = [name.decode() for name in file["hosts/name"][: int(file["progress/n_hosts"][0])]]
+        failures = _failures(file)
+    counts = np.bincount(status, minlength=3)
+    pending = int(counts[layout.PENDING])
+    silent_s = time.time() - starts[-1]["last_commit_at"] if starts else math.inf
+    state = _state(path, starts, pending, silent_s)
+    finite = likelihood[np.isfinite(likelihood)]
+    return Summary(
+        file=path,
+        state=state,
+        n_simulations=header.n_simulations,
+        completed=int(counts[layout.COMPLETED]),
+        failed=int(counts[layout.FAILED]),
+        pending=pending,
+        complete=pending == 0,
+        simulations_per_s=rate,
+        time_left_s=pending / rate if rate and state == "running" else None,
+        last_commit_s=silent_s,
+        n_nonfinite=len(likelihood) - len(finite),
+        best_likelihood=float(finite.max()) if len(finite) else None,
+        failures=failures,
+        starts=starts,
+        plan=header.identity,
+        versions=json.loads(starts[-1]["versions"]) if starts else {},
+        hosts=hosts,
+        time_series=_series_place(path, header),
+    )
+
+
+def _series_place(path: str, header: h5file.Header) -> str:
+    if not header.channels:
+        return "none"
+    return "in the file" if header.folded else layout.spool_path(path)
+
+
+def _starts(file: Any) -> list[dict[str, Any]]:
+    n_starts = min(int(file["progress/n_starts"][0]), layout.N_STARTS)
+    columns = {name: file[f"starts/{name}"][:n_starts] for name in file["starts"]}
+    return [{name: _plain(column[row]) for name, column in columns.items()} for row in range(n_starts)]
+
+
+def _plain(value: Any) -> Any:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value.item()
+
+
+def _rate(file: Any, status: Any, starts: list[dict[str, Any]]) -> float | None:
+    """Simulations a second of the latest start, from its first assignment to its last result."""
+    if not starts or not starts[-1]["first_assignment_at"]:
+        return None
+    mine = (file["simulations/start"][...] == len(starts) - 1) & (status != layout.PENDING)
+    if not mine.any():
+        return None
+    elapsed = float(file["simulations/finished_at"][...][mine].max()) - starts[-1]["first_assignment_at"]
+    return float(mine.sum() / elapsed) if elapsed > 0 else None
+
+
+def _failures(file: Any) -> list[Failures]:
+    n_errors = int(file["progress/n_errors"][0])
+    columns = [file[f"errors/{name}"][:n_errors] for name in ("attempts", "cause", "text")]
+    found = [
+        Failures(int(attempts), cause.decode(), text.decode("utf-8", "replace"))
+        for attempts, cause, text in zip(*columns, strict=True)
+    ]
+    return sorted(found, key=lambda entry: -entry.attempts)
+
+
+def _state(path: str, starts: list[dict[str, Any]], pending: int, silent_s: float) -> str:
+    if not starts:
+        return "stopped"
+    state = _STATES.get(starts[-1]["state"], "ended by an error")
+    if state == "running" and (silent_s > _SILENT_SECONDS or not Path(f"{path}.lock").exists()):
+        return "dead"
+    return "complete" if pending == 0 and state != "running" else state
+
+
+def as_json(summary: Summary) -> str:
+    """Return a summary as JSON; what JSON cannot say (infinity) is null."""
+    return json.dumps(_finite(asdict(summary)), indent=1)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    return [_finite(entry) for entry in value] if isinstance(value, list) else value
+
+
+def as_text(summary: Summary) -> str:
+    """Return a summary for people."""
+    lines = [
+        f"{summary.file}: {summary.state}{_state_details(summary)}",
+        f"  simulations  {summary.n_simulations}: {summary.completed} completed, {summary.failed} failed, "
+        f"{summary.pending} pending",
+        f"  rate         {_rate_text(summary)}",
+        f"  likelihood   {_likelihood_text(summary)}",
+        f"  time series  {_series_text(summary)}",
+        *_start_lines(summary),
+        f"  versions     {', '.join(f'{name} {version}' for name, version in summary.versions.items())}",
+        f"  plan         {_plan_text(summary.plan)}",
+        *_failure_lines(summary.failures),
+    ]
+    return "\n".join(lines)
+
+
+def _state_details(summary: Summary) -> str:
+    if summary.state == "running":
+        holder = describe_holder(Path(f"{summary.file}.lock"))
+        return f" ({holder}; last sign of life {duration(summary.last_commit_s)} ago)"
+    if summary.state == "dead":
+        silent = duration(summary.last_commit_s)
+        return f": rank 0 ended without a word, {silent} ago; the same command resumes"
+    return "" if summary.complete else "; the same command resumes"
+
+
+def _rate_text(summary: Summary) -> str:
+    if summary.simulations_per_s is None:
+        return "no result of the latest start yet"
+    left = f", {duration(summary.time_left_s)} left" if summary.time_left_s else ""
+    return f"{summary.simulations_per_s:.3g} simulations/s in the latest start{left}"
+
+
+def _likelihood_text(summary: Summary) -> str:
+    best = "none finite" if summary.best_likelihood is None else f"best {summary.best_likelihood:.2f}"
+    return f"{best}, {summary.n_nonfinite} not finite"
+
+
+def _series_text(summary: Summary) -> str:
+    saved = ", ".join(summary.plan["save"])
+    return summary.time_series if summary.time_series == "none" else f"{saved}: {summary.time_series}"
+
+
+def _start_lines(summary: Summary) -> list[str]:
+    if not summary.starts:
+        return ["  starts       none"]
+    last = summary.starts[-1]
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(last["started_at"]))
+    job = f", {last['job']}" if last["job"] else ""
+    hosts = ", ".join(summary.hosts[:6]) + (f" and {len(summary.hosts) - 6} more" if len(summary.hosts) > 6 else "")
+    return [
+        f"  starts       {len(summary.starts)}, the latest {when} on {last['host']}{job}: {last['n_ranks']} ranks, "
+        f"{last['n_slots']} slots, {last['mpi']}",
+        f"  hosts        {hosts}",
+        f"  command      {last['command']}",
+    ]
+
+
+def _plan_text(plan: dict[str, Any]) -> str:
+    locations = plan["locations"]
+    where = ", ".join(locations) if len(locations) <= 6 else f"{len(locations)} locations"
+    return f"{where}; {plan['n_iterations']} iterations; parameters: {plan['parameters'].split(':')[0]}"
+
+
+def _failure_lines(failures: list[Failures]) -> list[str]:
+    if not failures:
+        return []
+    by_cause: dict[str, int] = {}
+    for entry in failures:
+        by_cause[entry.cause] = by_cause.get(entry.cause, 0) + entry.attempts
+    causes = ", ".join(f"{count} by {cause}" for cause, count in by_cause.items())
+    lines = [f"  failures     {sum(by_cause.values())} attempts: {causes}; the commonest:"]
+    for entry in failures[:3]:
+        lines.append(f"    {entry.attempts} x {entry.cause}:")
+        lines += [f"      {line}" for line in entry.text.splitlines()[-6:]]
+    return lines
