@@ -12,7 +12,6 @@ next start verifies just those by their checksums, and runs again what does not 
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -23,15 +22,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mosaic_mpi import h5file, layout
+from mosaic_mpi import h5file, layout, rebuild
 from mosaic_mpi.errors import PlanMismatch, StorageError
-from mosaic_mpi.h5file import Header, Placement
+from mosaic_mpi.h5file import Header
+from mosaic_mpi.journal import Journal
 from mosaic_mpi.lock import WriterLock
 from mosaic_mpi.plan import RunPlan, differences
 from mosaic_mpi.records import checksum
 from mosaic_mpi.spool import Spool
+from mosaic_mpi.tablefile import TableFile
 
-_TEMPORARY = ".tmp-"
+_COPIED = ("likelihood", "elapsed_s", "finished_at", "slot", "checksum")
+"""Fields of a record that are stored as they come."""
 
 
 def is_finished(path: str, plan: RunPlan) -> bool:
@@ -111,135 +113,63 @@ class Store:
     def __init__(self, path: str, plan: RunPlan, overwrite: bool = False) -> None:
         self.path, self._plan = path, plan
         self._lock = WriterLock(path)
-        self._descriptor = -1
         self._spool: Spool | None = None
+        self._buffered: list[dict[str, NDArray[Any]]] = []
+        self.n_buffered = 0
+        self._sync: Future[int] | None = None
         try:
             with self._guard(through_hdf5=True):
-                self._open(overwrite)
+                rebuild.remove_leftovers(path)
+                self._provide(overwrite)
+                self._tables = TableFile(path)
+                self._load()
         except BaseException:
-            self._remove_leftovers()
+            with contextlib.suppress(OSError):
+                rebuild.remove_leftovers(path)
             self._lock.release()
             raise
         self._syncer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self._sync: Future[int] | None = None
-        self._buffered: list[dict[str, NDArray[Any]]] = []
-        self.n_buffered = 0
 
     # ---- opening ------------------------------------------------------------------------------------
 
-    def _open(self, overwrite: bool) -> None:
-        self._remove_leftovers()
-        if Path(self.path).exists():
-            self._adopt(overwrite)
-        else:
-            self._create()
-        self._places = h5file.placements(self.path)
-        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
-        self._load()
-
-    def _remove_leftovers(self) -> None:
-        folder, name = Path(self.path).parent, Path(self.path).name
-        for leftover in folder.glob(f"{name}{_TEMPORARY}*"):
-            leftover.unlink()
-
-    def _adopt(self, overwrite: bool) -> None:
+    def _provide(self, overwrite: bool) -> None:
+        """See that there is a file of this plan, with room for all of its simulations."""
+        if not Path(self.path).exists():
+            rebuild.create(self.path, self._plan)
+            return
         with h5file.reading(self.path) as file:  # refuses what is foreign or damaged, --overwrite or not
             header = h5file.read_header(file)
             if not overwrite:
                 _refuse_other_plan(self.path, file, header, self._plan)
         if overwrite:
-            self._create()
-        elif self._plan.n_simulations > header.n_simulations or self._must_unfold(header):
-            self._rebuild(header)
-
-    def _must_unfold(self, header: Header) -> bool:
-        """A folded file with simulations still to run cannot take series; killed extensions leave none such."""
-        if not (header.folded and header.channels):
-            return False
-        with h5file.reading(self.path) as file:
-            return bool((file["simulations/status"][...] == layout.PENDING).any())
-
-    def _temporary(self) -> str:
-        return f"{self.path}{_TEMPORARY}{os.getpid()}"
-
-    def _create(self) -> None:
-        temporary = self._temporary()
-        h5file.create(temporary, self._plan)
-        _replace(temporary, self.path)
-        Path(layout.spool_path(self.path)).unlink(missing_ok=True)
-
-    def _rebuild(self, header: Header) -> None:
-        """Rewrite an existing file for more simulations; the old one stays until the new one is whole."""
-        temporary = self._temporary()
-        with h5file.reading(self.path) as file:
-            keep_spool = None if header.folded else header.spool_id
-            h5file.create(temporary, self._plan, spool_id=keep_spool)
-            h5file.copy_results(file, temporary, header.n_simulations)
-            if header.folded and header.channels:
-                self._unfold(file, header, temporary)
-        h5file.reserve(temporary)
-        _replace(temporary, self.path)
-
-    def _unfold(self, file: Any, header: Header, temporary: str) -> None:
-        with h5file.reading(temporary) as target:
-            spool_id = h5file.read_header(target).spool_id
-        spool_file = f"{layout.spool_path(self.path)}{_TEMPORARY}{os.getpid()}"
-        places = h5file.placements(temporary)
-        descriptor = os.open(temporary, os.O_RDWR)
-        try:
-            with Spool(spool_file, spool_id) as spool:
-                for row in np.flatnonzero(file["simulations/status"][...] == layout.COMPLETED):
-                    parts = [h5file.read_chunk(file, channel, int(row)) for channel in header.channels]
-                    sizes = np.array([len(part) for part in parts], dtype=np.int64)
-                    start = spool.append(memoryview(b"".join(parts)))
-                    offsets = start + np.cumsum(sizes) - sizes
-                    _write_at(descriptor, places["series/offset"], int(row), offsets[None])
-                    _write_at(descriptor, places["series/bytes"], int(row), sizes[None])
-                spool.sync()
-        finally:
-            os.close(descriptor)
-        os.replace(spool_file, layout.spool_path(self.path))
+            rebuild.create(self.path, self._plan)
+        elif self._plan.n_simulations > header.n_simulations:
+            rebuild.extend(self.path, self._plan, header)
 
     def _load(self) -> None:
         with h5file.reading(self.path) as file:
             self._header = h5file.read_header(file)
             self.status: NDArray[np.int8] = file["simulations/status"][...]
             self.attempts: NDArray[np.int32] = file["simulations/attempts"][...]
-            self._read_progress(file)
-            suspects = self._suspects(file)
+            self._journal = Journal(self._tables, file)
+            commits = file["simulations/commit"][...]
+            self._commits = int(commits.max(initial=0))
+            durable = int(file["progress/durable_commit"][0])
             self._open_spool(file)
-            lost = [row for row in suspects if not self._matches_checksum(file, row)]
-            end = self._spool_end(file, lost)
-        for row in lost:
-            self.status[row] = layout.PENDING
-            self._write("simulations/status", row, np.zeros(1, np.int8))
-        if self._spool is not None:
-            self._spool.truncate(end)
-
-    def _read_progress(self, file: Any) -> None:
-        progress = {name: int(file[f"progress/{name}"][0]) for name in ("n_starts", "n_errors", "n_hosts")}
-        self._n_starts, n_errors, n_hosts = progress.values()
-        self._start_row = -1
-        self._durable = int(file["progress/durable_commit"][0])
-        commits = file["simulations/commit"][...]
-        self._commits = int(commits.max(initial=0))
-        causes, texts = file["errors/cause"][:n_errors], file["errors/text"][:n_errors]
-        self._errors = {(bytes(c), bytes(t)): row for row, (c, t) in enumerate(zip(causes, texts, strict=True))}
-        self._error_counts = file["errors/attempts"][...]
-        self._hosts = {bytes(name).decode(): row for row, name in enumerate(file["hosts/name"][:n_hosts])}
-
-    def _suspects(self, file: Any) -> list[int]:
-        """Completed rows that no check point covers."""
-        commits = file["simulations/commit"][...]
-        return [int(r) for r in np.flatnonzero((commits > self._durable) & (self.status == layout.COMPLETED))]
+            done = self.status == layout.COMPLETED
+            for row in np.flatnonzero((commits > durable) & done):
+                if not self._matches_checksum(file, int(row)):
+                    self._forget(int(row))
+            if self._spool is not None:
+                self._spool.truncate(self._spool_end(file))
 
     def _open_spool(self, file: Any) -> None:
         spool = layout.spool_path(self.path)
         if not self._plan.channels or self._header.folded:
             Path(spool).unlink(missing_ok=True)
             return
-        needed = int(file["series/bytes"][...].sum()) if "series/bytes" in file else 0
-        self._spool = Spool(spool, self._header.spool_id, must_exist=needed > 0)
+        needed = bool((self.status == layout.COMPLETED).any())
+        self._spool = Spool(spool, self._header.spool_id, must_exist=needed)
 
     def _matches_checksum(self, file: Any, row: int) -> bool:
         record = {
@@ -251,18 +181,18 @@ class Store:
         if self._spool is not None:
             offsets, sizes = file["series/offset"][row], file["series/bytes"][row]
             series = self._spool.read(int(offsets[0]), int(sizes.sum()))
-        found: bool = checksum(record, series) == int(file["simulations/checksum"][row])
-        return found
+        return checksum(record, series) == int(file["simulations/checksum"][row])
 
-    def _spool_end(self, file: Any, lost: list[int]) -> int:
-        if self._spool is None:
-            return 0
-        done = self.status == layout.COMPLETED
-        done[lost] = False
-        ends = (file["series/offset"][...] + file["series/bytes"][...])[done]
-        return int(ends.max(initial=Spool.HEADER_BYTES))
+    def _forget(self, row: int) -> None:
+        """A result that did not reach the disk before its node died: it is to be run again."""
+        self.status[row] = layout.PENDING
+        self._tables.write("simulations/status", row, [layout.PENDING])
 
-    # ---- a start ------------------------------------------------------------------------------------
+    def _spool_end(self, file: Any) -> int:
+        ends = file["series/offset"][...] + file["series/bytes"][...]
+        return int(ends[self.status == layout.COMPLETED].max(initial=Spool.HEADER_BYTES))
+
+    # ---- notes --------------------------------------------------------------------------------------
 
     def begin_start(self, **fields: Any) -> None:
         """Note that a run starts now.
@@ -273,32 +203,17 @@ class Store:
             Columns of ``starts/*``: n_ranks, n_slots, n_hosts, host, pid, job, mpi, command, versions.
         """
         with self._guard():
-            self._start_row = min(self._n_starts, layout.N_STARTS - 1)
-            self._n_starts += 1
-            for table in layout.TABLES:
-                if table.name.startswith("starts/"):
-                    empty = np.zeros(1, table.dtype)
-                    self._write(table.name, self._start_row, empty)
-            self.note(started_at=time.time(), last_commit_at=time.time(), **fields)
-            self._write_progress("n_starts", self._n_starts)
+            self._journal.begin_start(**fields)
 
     def note(self, **fields: Any) -> None:
         """Set columns of this start's row of ``starts/*``."""
         with self._guard():
-            for name, value in fields.items():
-                kind = self._places[f"starts/{name}"].dtype
-                data = _cut(value, kind) if kind.kind == "S" else value
-                self._write(f"starts/{name}", self._start_row, np.array([data], kind))
+            self._journal.note(**fields)
 
     def host_row(self, name: str) -> int:
         """Return the row of a host in ``hosts/name``, adding it if it is new."""
-        if name not in self._hosts:
-            row = min(len(self._hosts), layout.N_HOSTS - 1)
-            with self._guard():
-                self._write("hosts/name", row, np.array([name.encode()], "S64"))
-                self._write_progress("n_hosts", row + 1)
-            self._hosts[name] = row
-        return self._hosts[name]
+        with self._guard():
+            return self._journal.host_row(name)
 
     # ---- results ------------------------------------------------------------------------------------
 
@@ -320,41 +235,38 @@ class Store:
         """
         columns = {
             "row": records["row"],
-            "simulations/likelihood": records["likelihood"],
-            "simulations/elapsed_s": records["elapsed_s"],
-            "simulations/finished_at": records["finished_at"],
-            "simulations/slot": records["slot"],
-            "simulations/checksum": records["checksum"],
+            **{f"simulations/{name}": records[name] for name in _COPIED},
             "simulations/rank": np.full(len(records), rank, np.int32),
             "simulations/host": np.full(len(records), host, np.int32),
-            "simulations/start": np.full(len(records), self._start_row, np.int32),
+            "simulations/start": np.full(len(records), self._journal.start_row, np.int32),
             "simulations/attempts": attempts,
             "iterations/likelihood": records["iteration_likelihood"],
             "parameters/values": records["parameters"],
         }
         if self._spool is not None:
-            with self._guard():
-                start = self._spool.append(series)
-            sizes = records["series_bytes"].ravel()
-            offsets = start + np.cumsum(sizes) - sizes
-            columns["series/bytes"] = records["series_bytes"]
-            columns["series/offset"] = offsets.reshape(records["series_bytes"].shape)
+            columns |= self._append_series(self._spool, records["series_bytes"], series)
         self._buffered.append(columns)
         self.n_buffered += len(records)
+
+    def _append_series(self, spool: Spool, sizes: NDArray[np.int64], series: memoryview) -> dict[str, NDArray[Any]]:
+        with self._guard():
+            start = spool.append(series)
+        ends = start + np.cumsum(sizes.ravel())
+        return {"series/bytes": sizes, "series/offset": ends.reshape(sizes.shape) - sizes}
 
     def commit(self) -> int:
         """Write what was added, then the status bytes that make it count; return how many rows."""
         if not self._buffered:
             return 0
         batch = {key: np.concatenate([part[key] for part in self._buffered]) for key in self._buffered[0]}
+        n_rows = len(batch["row"])
+        batch["simulations/commit"] = np.arange(self._commits + 1, self._commits + n_rows + 1, dtype=np.int32)
         order = np.argsort(batch["row"], kind="stable")
         rows = batch.pop("row")[order]
-        n_rows = len(rows)
-        batch["simulations/commit"] = np.arange(self._commits + 1, self._commits + n_rows + 1, dtype=np.int32)
         with self._guard():
             for name, column in batch.items():
-                self._write_rows(name, rows, column if name == "simulations/commit" else column[order])
-            self._write_rows("simulations/status", rows, np.full(n_rows, layout.COMPLETED, np.int8))
+                self._tables.write_rows(name, rows, column[order])
+            self._tables.write_rows("simulations/status", rows, np.full(n_rows, layout.COMPLETED, np.int8))
         self.status[rows] = layout.COMPLETED
         self._commits += n_rows
         self._buffered, self.n_buffered = [], 0
@@ -363,56 +275,42 @@ class Store:
     def add_failure(self, row: int, attempts: int, cause: str, text: str, final: bool) -> None:
         """Note a failed attempt at once; with `final`, the simulation counts as failed."""
         with self._guard():
-            error = self._error_row(cause, text)
-            self._write("simulations/error", row, np.array([error + 1], np.int32))
-            self._write("simulations/attempts", row, np.array([attempts], np.int32))
+            tables = self._tables
+            tables.write("simulations/error", row, [self._journal.error_number(cause, text)])
+            tables.write("simulations/attempts", row, [attempts])
             if final:
-                self._write("simulations/finished_at", row, np.array([time.time()]))
-                self._write("simulations/start", row, np.array([self._start_row], np.int32))
-                self._write("simulations/status", row, np.array([layout.FAILED], np.int8))
+                tables.write("simulations/finished_at", row, [time.time()])
+                tables.write("simulations/start", row, [self._journal.start_row])
+                tables.write("simulations/status", row, [layout.FAILED])
                 self.status[row] = layout.FAILED
         self.attempts[row] = attempts
-
-    def _error_row(self, cause: str, text: str) -> int:
-        key = (cause.encode()[:16], _cut(text, np.dtype(f"S{layout.ERROR_BYTES}"), keep_end=True))
-        row = self._errors.get(key)
-        if row is None:
-            row = min(len(self._errors), layout.N_ERRORS - 1)
-            self._errors[key] = row
-            self._write("errors/cause", row, np.array([key[0]], "S16"))
-            self._write("errors/text", row, np.array([key[1]], f"S{layout.ERROR_BYTES}"))
-            self._write_progress("n_errors", row + 1)
-        self._error_counts[row] += 1
-        self._write("errors/attempts", row, self._error_counts[row : row + 1])
-        return row
 
     # ---- durability ---------------------------------------------------------------------------------
 
     def check_point(self) -> None:
         """Begin to push what is committed to the disk, beside the run; does nothing while that goes on."""
         with self._guard():
-            if self._sync is not None and not self._sync.done():
-                return
-            self._settle()
-            self._sync = self._syncer.submit(self._sync_all, self._commits)
+            if self._sync is None or self._sync.done():
+                self._settle()
+                self._sync = self._syncer.submit(self._sync_all, self._commits)
 
     def _sync_all(self, commits: int) -> int:
         if self._spool is not None:
             self._spool.sync()
-        os.fdatasync(self._descriptor)
+        self._tables.sync()
         return commits
 
     def _settle(self) -> None:
+        """Wait for the last check point, and note what it made durable."""
         if self._sync is not None:
-            self._durable = self._sync.result()
-            self._write_progress("durable_commit", self._durable)
-            self._sync = None
+            sync, self._sync = self._sync, None
+            self._tables.write("progress/durable_commit", 0, [sync.result()])
 
     def end_start(self, state: int) -> None:
         """Commit, push everything to the disk, and note how this start ended."""
         self.commit()
         with self._guard():
-            self.note(state=state, ended_at=time.time(), last_commit_at=time.time())
+            self._journal.note(state=state, ended_at=time.time(), last_commit_at=time.time())
             self._settle()
             self._sync = self._syncer.submit(self._sync_all, self._commits)
             self._settle()
@@ -430,62 +328,25 @@ class Store:
         str or None
             Why it was not done: the disk lacks the space. The reading API does without.
         """
-        if self._spool is None or self._header.folded:
+        if self._spool is None:
             return None
-        needed = self._spool.size() + os.fstat(self._descriptor).st_size
+        needed = self._spool.size() + self._tables.size()
         free = shutil.disk_usage(Path(self.path).absolute().parent).free
         if needed > free:
             missing = f"{needed / 2**30:.2f} GiB needed, {free / 2**30:.2f} GiB free"
             return f"time series stay in {layout.spool_path(self.path)} ({missing}); exports read them there"
         with self._guard(through_hdf5=True):
-            self._fold_into(self._temporary(), tick)
+            rebuild.fold(self.path, self._plan, self._spool, tick)
+            self._spool = None
         return None
-
-    def _fold_into(self, temporary: str, tick: Callable[[], None]) -> None:
-        spool, channels = self._spool, self._plan.channels
-        assert spool is not None
-        with h5file.reading(self.path) as file:
-            offsets, sizes = file["series/offset"][...], file["series/bytes"][...]
-
-            def series(row: int) -> list[bytes]:
-                pairs = zip(offsets[row], sizes[row], strict=True)
-                return [spool.read(int(offset), int(size)) for offset, size in pairs]
-
-            h5file.create(temporary, self._plan, folded=True)
-            h5file.copy_results(file, temporary, self._header.n_simulations)
-            done = np.flatnonzero(self.status == layout.COMPLETED)
-            h5file.write_chunks(temporary, channels, done, series, tick)
-        h5file.reserve(temporary)
-        _replace(temporary, self.path)
-        spool.close()
-        self._spool = None
-        Path(layout.spool_path(self.path)).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let go of the file."""
         self._syncer.shutdown(wait=True)
         if self._spool is not None:
             self._spool.close()
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        self._tables.close()
         self._lock.release()
-
-    # ---- bytes --------------------------------------------------------------------------------------
-
-    def _write(self, name: str, first_row: int, values: NDArray[Any]) -> None:
-        _write_at(self._descriptor, self._places[name], first_row, values)
-
-    def _write_progress(self, name: str, value: int) -> None:
-        self._write(f"progress/{name}", 0, np.array([value], np.int32))
-
-    def _write_rows(self, name: str, rows: NDArray[np.int64], values: NDArray[Any]) -> None:
-        """Write scattered rows, ascending, with one call for each run of adjacent ones."""
-        if name not in self._places:  # no parameters, or no channels
-            return
-        breaks = np.flatnonzero(np.diff(rows) != 1) + 1
-        for first, last in zip((0, *breaks), (*breaks, len(rows)), strict=True):
-            self._write(name, int(rows[first]), values[first:last])
 
     @contextlib.contextmanager
     def _guard(self, through_hdf5: bool = False) -> Iterator[None]:
@@ -514,32 +375,3 @@ def _describe_write_error(path: str, plan: RunPlan, error: Exception) -> str:
         f"{path}: cannot be written: {reason} ({free}; its tables take {needed:.0f} MiB, time series more). "
         "What was committed is safe: make space or mend the folder, then give the same command again"
     )
-
-
-def _write_at(descriptor: int, place: Placement, first_row: int, values: NDArray[Any]) -> None:
-    data = np.ascontiguousarray(values, dtype=place.dtype)
-    row_bytes = place.dtype.itemsize * int(np.prod(place.shape[1:], dtype=np.int64))
-    view = memoryview(data.reshape(-1).view(np.uint8).data)
-    position = place.offset + first_row * row_bytes
-    while view:
-        written = os.pwrite(descriptor, view, position)
-        view, position = view[written:], position + written
-
-
-def _cut(value: Any, kind: np.dtype[Any], keep_end: bool = False) -> bytes:
-    data = str(value).encode("utf-8", "replace")
-    if len(data) <= kind.itemsize:
-        return data
-    data = data[-kind.itemsize :] if keep_end else data[: kind.itemsize]
-    return data.decode("utf-8", "ignore").encode()
-
-
-def _replace(temporary: str, path: str) -> None:
-    """Rename into place, and make the new name last."""
-    os.replace(temporary, path)
-    folder = os.open(Path(path).absolute().parent, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # not every file system syncs folders
-            os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -1,0 +1,79 @@
+"""The results file's notes on the run itself: starts, hosts and error texts.
+
+Owns which row belongs to what. Knows nothing of simulations.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from mosaic_mpi import layout
+from mosaic_mpi.tablefile import TableFile, cut
+
+_CAUSE_BYTES = 16
+
+
+class Journal:
+    """Notes of one start.
+
+    Parameters
+    ----------
+    tables : TableFile
+        To write to.
+    file : h5py.File
+        The same file, open for reading; needed only here.
+    """
+
+    def __init__(self, tables: TableFile, file: Any) -> None:
+        self._tables = tables
+        self._n_starts = int(file["progress/n_starts"][0])
+        self.start_row = -1
+        n_errors, n_hosts = (int(file[f"progress/n_{what}"][0]) for what in ("errors", "hosts"))
+        keys = zip(file["errors/cause"][:n_errors], file["errors/text"][:n_errors], strict=True)
+        self._errors = {(bytes(cause), bytes(text)): row for row, (cause, text) in enumerate(keys)}
+        self._error_attempts = file["errors/attempts"][...]
+        self._hosts = {bytes(name).decode(): row for row, name in enumerate(file["hosts/name"][:n_hosts])}
+
+    def begin_start(self, **fields: Any) -> None:
+        """Note that a run starts now; see `note`."""
+        self.start_row = min(self._n_starts, layout.N_STARTS - 1)
+        self._n_starts += 1
+        for table in layout.TABLES:
+            if table.name.startswith("starts/"):
+                self._tables.write(table.name, self.start_row, np.zeros(1, table.dtype))
+        self.note(started_at=time.time(), last_commit_at=time.time(), **fields)
+        self._tables.write("progress/n_starts", 0, [self._n_starts])
+
+    def note(self, **fields: Any) -> None:
+        """Set columns of this start's row of ``starts/*``, by their names."""
+        for name, value in fields.items():
+            table = f"starts/{name}"
+            if self._tables.is_text(table):
+                self._tables.write_text(table, self.start_row, str(value))
+            else:
+                self._tables.write(table, self.start_row, [value])
+
+    def host_row(self, name: str) -> int:
+        """Return the row of a host in ``hosts/name``, adding it if it is new."""
+        if name not in self._hosts:
+            row = min(len(self._hosts), layout.N_HOSTS - 1)
+            self._tables.write_text("hosts/name", row, name)
+            self._tables.write("progress/n_hosts", 0, [row + 1])
+            self._hosts[name] = row
+        return self._hosts[name]
+
+    def error_number(self, cause: str, text: str) -> int:
+        """Count a failed attempt; return its text's row in ``errors/*``, from 1."""
+        key = (cause.encode()[:_CAUSE_BYTES], cut(text, layout.ERROR_BYTES, keep_end=True))
+        row = self._errors.get(key)
+        if row is None:
+            row = self._errors[key] = min(len(self._errors), layout.N_ERRORS - 1)
+            self._tables.write_text("errors/cause", row, cause)
+            self._tables.write_text("errors/text", row, text, keep_end=True)
+            self._tables.write("progress/n_errors", 0, [row + 1])
+        self._error_attempts[row] += 1
+        self._tables.write("errors/attempts", row, self._error_attempts[row : row + 1])
+        return row + 1
