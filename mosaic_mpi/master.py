@@ -26,6 +26,7 @@ from mosaic_mpi.messages import (
     Returned,
     Stop,
 )
+from mosaic_mpi.plan import SlotPlan
 from mosaic_mpi.progress import Progress
 from mosaic_mpi.store import Store
 from mosaic_mpi.worker import BEAT_SECONDS
@@ -64,8 +65,8 @@ class Master:
         Told of everything that a person wants to see.
     hosts : list of str
         Host of each rank.
-    dtype : numpy.dtype
-        See `mosaic_mpi.records`.
+    plan : SlotPlan
+        Ids of the simulations, and the dtype of their records.
     check_point_s : float
         Seconds between two check points.
     """
@@ -77,11 +78,11 @@ class Master:
         queue: WorkQueue,
         progress: Progress,
         hosts: list[str],
-        dtype: np.dtype[np.void],
+        plan: SlotPlan,
         check_point_s: float,
     ) -> None:
         self._comm, self._store, self._queue, self._progress = comm, store, queue, progress
-        self._dtype, self._check_point_s = dtype, check_point_s
+        self._dtype, self._sim_ids, self._check_point_s = plan.record_dtype, plan.sim_ids, check_point_s
         self._ranks = [_Rank(host, store.host_row(host)) for host in hosts]
         self._mean_s: float | None = None
         self._drain_until: float | None = None
@@ -137,7 +138,7 @@ class Master:
         verdict = self._queue.fail(row)
         self._store.add_failure(row, verdict.attempts, cause, text, verdict.final)
         where = f"rank {source} on {rank.host}"
-        self._progress.failure(row, verdict.attempts, verdict.final, cause, text, where)
+        self._progress.failure(int(self._sim_ids[row]), verdict.attempts, verdict.final, cause, text, where)
 
     def lose(self, source: int, why: str) -> None:
         """Give up a rank: what it was at goes back to the queue."""

@@ -74,7 +74,7 @@ class Progress:
         if len(finite):
             self._best = max(self._best, float(finite.max()))
 
-    def failure(self, row: int, attempts: int, final: bool, cause: str, text: str, where: str) -> None:
+    def failure(self, sim_id: int, attempts: int, final: bool, cause: str, text: str, where: str) -> None:
         """Show the first failed attempts of each kind."""
         self._causes[cause] += 1
         if self._causes[cause] > _MAX_EXAMPLES:
@@ -82,7 +82,7 @@ class Progress:
         last_line = text.strip().splitlines()[-1] if text.strip() else "no text"
         outcome = "given up" if final else "to be tried again"
         more = "; further ones go to the results file only" if self._causes[cause] == _MAX_EXAMPLES else ""
-        self.say(f"row {row}, attempt {attempts} on {where}: {cause}: {last_line} ({outcome}){more}")
+        self.say(f"simulation {sim_id}, attempt {attempts} on {where}: {cause}: {last_line} ({outcome}){more}")
 
     def lost_rank(self, rank: int, host: str, why: str, n_rows: int) -> None:
         """Tell that a rank is gone."""

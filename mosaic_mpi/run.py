@@ -109,8 +109,7 @@ def describe_channels(plan: RunPlan) -> RunPlan:
     InputError
         The engine refuses the config, or has no such channel.
     """
-    values = {**plan.config.values, **plan.source.draw(0, int(plan.sim_ids[0])).overrides}
-    found = fork_server.ask(slot_process.describe, values, plan.simulator)
+    found = fork_server.ask(slot_process.describe, dict(plan.config.values), plan.simulator)
     if isinstance(found, str):
         raise InputError(f"{plan.config.source}: the engine refuses it: {found.replace('AssertionError: ', '')}")
     return plan.with_channels(found)
@@ -324,10 +323,9 @@ class _Rank0:
         assert store is not None
         queue = WorkQueue(store.status, store.attempts, self._options.max_attempts)
         progress = Progress(plan.n_simulations, queue.n_completed + queue.n_failed)
-        dtype = plan.slot_plan().record_dtype
         hosts = [hello.host for hello in hellos]
         interval = self._options.checkpoint_interval_s
-        master = Master(self._comm, store, queue, progress, hosts, dtype, interval)
+        master = Master(self._comm, store, queue, progress, hosts, plan.slot_plan(), interval)
         began = time.monotonic()
         try:
             self._loop(master, worker)

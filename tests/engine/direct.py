@@ -1,0 +1,64 @@
+"""Runs the engine directly, in a fresh process, on a config handed over the way MOSAIC does.
+
+Written independently of mosaic_mpi, from the description of MOSAIC's reticulate path: vectors as lists, matrices
+float64 in Fortran order (location x day), plain numbers for one location. Reads a JSON description from standard
+input; writes every channel of one iteration, and the scorer's value, to an .npz file.
+"""
+
+import json
+import sys
+
+import numpy as np
+
+LISTS = {
+    *("psi_star_a", "psi_star_b", "psi_star_z", "psi_star_k", "beta_j0_tot", "p_beta"),
+    *(f"prop_{name}_initial" for name in ("S", "E", "I", "R", "V1", "V2")),
+    *("mu_j_baseline", "mu_j_slope", "mu_j_epidemic_factor"),
+}
+
+
+def cell(value):
+    return np.nan if value is None or value == "NA" else float(value)
+
+
+def cut(config, keep):
+    n_all = len(config["location_name"])
+    result = {}
+    for key, value in config.items():
+        if key == "epidemic_peaks":
+            continue
+        if isinstance(value, list) and len(value) == n_all and key != "nu_jt_sources":
+            value = [value[index] for index in keep]
+            if isinstance(value[0], list):
+                value = np.asfortranarray([[cell(entry) for entry in row] for row in value], dtype=np.float64)
+            elif len(value) == 1 and key not in LISTS:
+                value = value[0]
+        result[key] = value
+    return result
+
+
+def main():
+    order = json.load(sys.stdin)
+    from laser.cholera.calc_model_likelihood import calc_model_likelihood
+    from laser.cholera.metapop.model import run_model
+
+    config = json.load(open(order["config"]))
+    keep = [config["location_name"].index(iso) for iso in order["locations"]]
+    for key, value in order["parameters"].items():
+        if isinstance(config[key], list):
+            config[key] = list(config[key])
+            for index, number in zip(keep, value, strict=True):
+                config[key][index] = number
+        else:
+            config[key] = value
+    handed = cut(config, keep)
+    handed |= {"seed": order["seed"], "calc_likelihood": False}
+    results = run_model(handed).results
+    channels = {name: np.array(array) for name, array in vars(results).items()}
+    score = calc_model_likelihood(
+        handed["reported_cases"], channels["reported_cases"], handed["reported_deaths"], channels["reported_deaths"]
+    )
+    np.savez(order["output"], likelihood=score, **channels)
+
+
+main()
