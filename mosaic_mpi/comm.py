@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from mosaic_mpi import environment
 from mosaic_mpi.environment import Launcher
-from mosaic_mpi.errors import EXIT_INPUT, LaunchError
+from mosaic_mpi.errors import EXIT_INPUT, EXIT_STOPPED, LaunchError
 from mosaic_mpi.messages import Message, decode, encode
 
 _INIT_SECONDS = float(os.environ.get("MOSAIC_MPI_INIT_TIMEOUT", "180"))
@@ -193,7 +193,10 @@ class MPIComm:
 
     @staticmethod
     def _wait(request: Any) -> None:
+        parent = os.getppid()
         while not request.Test():
+            if os.getppid() != parent:
+                os._exit(EXIT_STOPPED)  # the launcher has died
             time.sleep(0.001)
 
     def close(self, code: int) -> None:

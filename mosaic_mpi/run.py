@@ -342,6 +342,7 @@ class _Rank0:
 
     def _loop(self, master: Master, worker: Worker) -> None:
         wait = _Wait(self._comm)
+        parent = os.getppid()
         worker.start()
         draining = 0
         while True:
@@ -354,6 +355,8 @@ class _Rank0:
                     worker.handle(message)
             busy = worker.step(0.0 if busy else wait.seconds) or busy
             wait.after(busy)
+            if self._comm.size > 1 and os.getppid() != parent:
+                raise LaunchError("the launcher has died; what was finished is kept, the same command resumes")
             if len(self._signals.received) > draining:
                 draining = self._stop(master, draining)
             if master.step(busy):

@@ -7,6 +7,7 @@ input; writes every channel of one iteration, and the scorer's value, to an .npz
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -42,7 +43,7 @@ def main():
     from laser.cholera.calc_model_likelihood import calc_model_likelihood
     from laser.cholera.metapop.model import run_model
 
-    config = json.load(open(order["config"]))
+    config = json.loads(Path(order["config"]).read_text())
     keep = [config["location_name"].index(iso) for iso in order["locations"]]
     for key, value in order["parameters"].items():
         if isinstance(config[key], list):

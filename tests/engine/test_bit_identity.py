@@ -19,11 +19,13 @@ from mosaic_mpi.layout import COMPLETED
 
 HERE = Path(__file__).parent
 BUNDLED = Path(str(distribution("laser-cholera").locate_file("laser/cholera/metapop/data/default_parameters.json")))
-CHANNELS = (
-    "S,E,Isym,Iasym,R,V1,V2,new_symptomatic,incidence,incidence_env,incidence_human,Lambda,N,Psi,spatial_hazard,W,"
-    "births,disease_deaths,non_disease_deaths,reported_cases,reported_deaths,dose_one_doses,dose_two_doses,"
-    "beta_jt_env,beta_jt_human,delta_jt,coupling,pi_ij"
-).split(",")
+CHANNELS = [
+    *("S", "E", "Isym", "Iasym", "R", "V1", "V2"),
+    *("new_symptomatic", "incidence", "incidence_env", "incidence_human"),
+    *("Lambda", "N", "Psi", "spatial_hazard", "W"),
+    *("births", "disease_deaths", "non_disease_deaths", "reported_cases", "reported_deaths"),
+    *("dose_one_doses", "dose_two_doses", "beta_jt_env", "beta_jt_human", "delta_jt", "coupling", "pi_ij"),
+]
 
 
 def short_config(tmp_path: Path, n_days: int = 200, **changes: object) -> Path:
