@@ -115,6 +115,9 @@ MATRICES = ("b_jt", "d_jt", "nu_1_jt", "nu_2_jt", "psi_jt", "mu_jt")
 OBSERVATIONS = ("reported_cases", "reported_deaths")
 """Keys with one number a location and day; null and "NA" mean missing."""
 
+CONFIDENCE = ("reported_cases_weight", "reported_deaths_weight")
+"""Optional keys with a weight in [0, 1] a location and day, or null: how far an observation is trusted."""
+
 LISTS_WITH_ONE_LOCATION = frozenset(
     {
         *(f"psi_star_{letter}" for letter in "abzk"),

@@ -67,8 +67,12 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         metavar="FILE",
         help="parameters as a table, Parquet or CSV: a column sim, and one a parameter",
     )
+    what.add_argument("--priors", metavar="FILE", help="MOSAIC's priors, JSON: simulation i is simulation i in R")
+    what.add_argument(
+        "--control", metavar="FILE", help="MOSAIC's control settings, JSON: sampling, likelihood, counts"
+    )
     what.add_argument("--n-simulations", type=_positive, metavar="N", help="default 100, or all of --samples")
-    what.add_argument("--n-iterations", type=_positive, default=3, metavar="N", help="of each simulation (3)")
+    what.add_argument("--n-iterations", type=_positive, metavar="N", help="of each simulation (3)")
     what.add_argument(
         "--save",
         type=_names,
@@ -128,6 +132,8 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
         config=options.config,
         locations=options.locations,
         samples=options.samples,
+        priors=options.priors,
+        control=options.control,
         n_simulations=options.n_simulations,
         n_iterations=options.n_iterations,
         save=tuple(options.save),

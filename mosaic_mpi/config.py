@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mosaic_mpi.catalogue import (
+    CONFIDENCE,
     COORDINATES,
     LISTS_WITH_ONE_LOCATION,
     MATRICES,
@@ -208,16 +209,16 @@ class _Reader:
     def _values(self, locations: list[str], n_ticks: int, keep: list[int]) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for key in self.raw:
-            if key not in PARAMETERS and key not in COORDINATES and key not in (*MATRICES, *OBSERVATIONS):
+            if key not in PARAMETERS and key not in (*COORDINATES, *MATRICES, *OBSERVATIONS, *CONFIDENCE):
                 values[key] = self._extra(key, len(locations), keep)
         values["location_name"] = [locations[index] for index in keep]
         for name in (*PARAMETERS, *COORDINATES):
             if name in self.raw or name not in OPTIONAL:
                 values[name] = self._numbers(name, locations, keep)
-        for key in (*MATRICES, *OBSERVATIONS):
+        for key in (*MATRICES, *OBSERVATIONS, *(key for key in CONFIDENCE if self.raw.get(key) is not None)):
             values[key] = self._matrix(key, len(locations), n_ticks, keep)
         self._check_period()
-        return values
+        return {key: values[key] for key in self.raw if key in values}  # in the config's order
 
     def _check_period(self) -> None:
         found = self.raw.get("p")
@@ -260,7 +261,7 @@ class _Reader:
         if matrix is None:
             self._problem(key, _describe(rows), f"{n_locations} lists of {n_ticks} numbers (location x day)")
             return None
-        observed = key in OBSERVATIONS
+        observed = key in (*OBSERVATIONS, *CONFIDENCE)
         if not observed and matrix.shape == (n_ticks, n_locations) != (n_locations, n_ticks):
             matrix = matrix.T
         if matrix.shape[0] != n_locations or (matrix.shape[1] != n_ticks and not observed):

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from laser.cholera.calc_model_likelihood import calc_model_likelihood
+from laser.cholera import calc_model_likelihood as scoring
 from laser.cholera.metapop import model as metapop
 from numpy.typing import NDArray
 from tqdm import tqdm
+
+from mosaic_mpi.likelihood import dispersion
 
 _TIME_CHANNELS = (
     *("S", "E", "Isym", "Iasym", "R", "V1", "V2"),
@@ -30,7 +32,7 @@ _PAIR_CHANNELS = ("coupling", "pi_ij")
 _FORCED = {"calc_likelihood": False, "visualize": False, "pdf": False, "quiet": True, "hdf5_output": False}
 """Outputs that are the business of the results file, whatever the config asks for."""
 
-score = calc_model_likelihood
+score = scoring.calc_model_likelihood
 """The engine's scorer; see `mosaic_mpi.likelihood`."""
 
 
@@ -61,6 +63,11 @@ def quieten() -> None:
     # The engine's (disabled) progress bar would make a named semaphore that outlives a killed slot.
     tqdm.set_lock(threading.RLock())
     warnings.simplefilter("ignore", RuntimeWarning)
+
+
+def sum_as_r_does() -> None:
+    """Have the scorer take its dispersions from `mosaic_mpi.likelihood.dispersion`, for agreement with MOSAIC."""
+    scoring.nb_size_from_obs_weighted = dispersion
 
 
 def run(values: Mapping[str, Any], seed: int) -> Any:
@@ -128,3 +135,4 @@ _COMPONENTS = (
 """The components of `run_model`, in its order; used for `describe` only."""
 
 quieten()
+sum_as_r_does()

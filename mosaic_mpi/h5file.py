@@ -24,7 +24,9 @@ from numpy.typing import NDArray
 from mosaic_mpi import layout
 from mosaic_mpi._version import __version__
 from mosaic_mpi.errors import InputError
-from mosaic_mpi.parameters import ParameterTable
+from mosaic_mpi.mosaic.source import TableOverPrior
+from mosaic_mpi.parameter_table import ParameterTable
+from mosaic_mpi.parameters import ParameterSource
 from mosaic_mpi.plan import Channel, RunPlan
 
 _LIBVER = ("earliest", "v110")  # R's HDF5 1.10 cannot read what 'latest' writes under HDF5 2.0
@@ -218,8 +220,15 @@ def _prefill(file: Any, plan: RunPlan) -> None:
         rows = slice(first, min(first + _BLOCK_ROWS, plan.n_simulations))
         file["simulations/sim_id"][rows] = np.asarray(plan.sim_ids[rows], dtype=np.int32)
         file["iterations/seed"][rows] = plan.seeds(rows)
-        if isinstance(plan.source, ParameterTable) and plan.source.names:
-            file["parameters/values"][rows] = plan.source.values[rows]
+        given = _given_values(plan.source)
+        if given is not None and plan.source.names:
+            file["parameters/values"][rows] = given[rows]
+
+
+def _given_values(source: ParameterSource) -> NDArray[np.float64] | None:
+    """The values of a source that is a table."""
+    table = source.table if isinstance(source, TableOverPrior) else source
+    return table.values if isinstance(table, ParameterTable) else None
 
 
 def _make_channel(file: Any, channel: Channel, plan: RunPlan) -> None:

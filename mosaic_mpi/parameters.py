@@ -1,8 +1,8 @@
 """From sim_id to parameter set.
 
-Owns the two sources of parameters: the built-in default prior and a table. Every source is pure: the same
-plan and sim_id give the same values on any rank, at any time. Knows no engine and no file; the table is
-read from disk by `tables.py`.
+Owns what a source of parameters is, and the built-in default prior; the others are a table (`parameter_table.py`)
+and MOSAIC's priors (`mosaic/source.py`). Every source is pure: the same plan and sim_id give the same values on any
+rank, at any time. Knows no engine and no file.
 """
 
 from __future__ import annotations
@@ -127,9 +127,9 @@ class DefaultPrior:
         self._base["location_name"] = base["location_name"]
         self._long = float(base["decay_days_long"])
         self._spread = self._long - float(base["decay_days_short"])
-        self._places = [place for place in _engine_places(base) if _varies(place, base)]
+        self._places = _engine_places(base)
         self._medians = [float(_at(base, place)) for place in self._places]
-        self._scales = [PARAMETERS[place.key].scale for place in self._places]
+        self._vary = [_VARY[PARAMETERS[place.key].scale] if _varies(place, base) else _keep for place in self._places]
         self.names = place_names(self._places, base["location_name"])
 
     @property
@@ -141,9 +141,8 @@ class DefaultPrior:
         """See `ParameterSource.draw`; `row` is not used."""
         uniform = random.Random(sim_id).random
         values = [
-            _VARY[scale](median, _normal_quantile(uniform() or 0.5**54))
-            for scale, median in zip(self._scales, self._medians, strict=True)
-            if scale is not None
+            vary(median, _normal_quantile(uniform() or 0.5**54))
+            for vary, median in zip(self._vary, self._medians, strict=True)
         ]
         self._keep_decay_ordered(values)
         return ParameterSet(np.array(values), collect(self._places, values, self._base))
@@ -168,7 +167,11 @@ def _vary_real(mean: float, z: float) -> float:
     return mean + REAL_SPREAD * abs(mean) * z
 
 
-_VARY: dict[Scale, Callable[[float, float], float]] = {
+def _keep(value: float, z: float) -> float:
+    return value
+
+
+_VARY: dict[Scale | None, Callable[[float, float], float]] = {
     "rate": _vary_rate,
     "probability": _vary_probability,
     "real": _vary_real,
@@ -195,58 +198,3 @@ def _varies(place: Place, base: Mapping[str, Any]) -> bool:
     if PARAMETERS[place.key].scale == "probability":
         return 0.0 < value < 1.0
     return value != 0.0
-
-
-class ParameterTable:
-    """Parameters given as a table, one row a simulation.
-
-    Parameters
-    ----------
-    places : sequence of Place
-        Where each column goes.
-    values : ndarray of float64, shape (n_simulations, n_parameters)
-        In the plan's row order.
-    base : mapping
-        `Config.values`.
-    digest : str
-        SHA-256 of ids, names and values.
-    """
-
-    def __init__(
-        self, places: Sequence[Place], values: NDArray[np.float64], base: Mapping[str, Any], digest: str
-    ) -> None:
-        self._places, self.values, self.digest = tuple(places), values, digest
-        self._base = {key: base[key] for key in PARAMETERS if key in base}
-        self._base["location_name"] = base["location_name"]
-        self.names = place_names(self._places, base["location_name"])
-
-    @property
-    def identity(self) -> dict[str, str]:
-        """The table's digest."""
-        return {"parameters": f"table sha256:{self.digest}"}
-
-    def draw(self, row: int, sim_id: int) -> ParameterSet:
-        """See `ParameterSource.draw`; values that the engine does not read set those that it does."""
-        values = self.values[row]
-        overrides = collect(self._places, values.tolist(), self._base)
-        return ParameterSet(values, derive(overrides, self._base))
-
-
-def derive(overrides: dict[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
-    """Set what follows from helper parameters, unless the overrides give it themselves.
-
-    ``beta_j0_hum = p_beta * beta_j0_tot``, ``beta_j0_env = (1 - p_beta) * beta_j0_tot``,
-    ``decay_days_long = decay_days_short + decay_days_spread``, ``zeta_2 = zeta_1 / zeta_ratio`` (MOSAIC's
-    definitions); each only where a helper of it is among the overrides.
-    """
-    known = {**base, **overrides}
-    result = dict(overrides)
-    if "beta_j0_tot" in overrides or "p_beta" in overrides:
-        pairs = list(zip(known["p_beta"], known["beta_j0_tot"], strict=True))
-        result.setdefault("beta_j0_hum", [share * total for share, total in pairs])
-        result.setdefault("beta_j0_env", [(1.0 - share) * total for share, total in pairs])
-    if "decay_days_spread" in overrides:
-        result.setdefault("decay_days_long", known["decay_days_short"] + known["decay_days_spread"])
-    if "zeta_ratio" in overrides:
-        result.setdefault("zeta_2", known["zeta_1"] / known["zeta_ratio"])
-    return result

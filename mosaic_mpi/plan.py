@@ -11,7 +11,7 @@ import json
 import math
 import pickle
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,14 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mosaic_mpi.config import Config, load_config, parse_config
+from mosaic_mpi.control import Control, LikelihoodSettings, load_control
 from mosaic_mpi.errors import InputError
+from mosaic_mpi.likelihood import scored_window
+from mosaic_mpi.mosaic.parameter_names import PSI_STAR
+from mosaic_mpi.mosaic.priors import Priors
+from mosaic_mpi.mosaic.source import MosaicPrior, TableOverPrior
 from mosaic_mpi.nearest import suggestion
 from mosaic_mpi.parameters import DefaultPrior, ParameterSource
 from mosaic_mpi.records import record_dtype
 from mosaic_mpi.tables import load_table
 
 DEFAULT_N_SIMULATIONS = 100
-DEFAULT_N_ITERATIONS = 3
 MAX_SEED = 2**31 - 1
 """Seeds stay below 2^31, so that R reads them as integers."""
 _MAX_CHUNK_BYTES = 2**32 - 1
@@ -67,6 +71,8 @@ class SlotPlan:
         Saved ones, in order.
     simulator : str
         "laser", or a stand-in of `mosaic_mpi.fake`.
+    likelihood : LikelihoodSettings
+        How iterations are scored.
     """
 
     values: Mapping[str, Any]
@@ -75,6 +81,7 @@ class SlotPlan:
     n_iterations: int
     channels: tuple[Channel, ...]
     simulator: str
+    likelihood: LikelihoodSettings = field(default_factory=LikelihoodSettings)
 
     @property
     def record_dtype(self) -> np.dtype[np.void]:
@@ -129,6 +136,8 @@ class RunPlan:
         "laser", or a stand-in of `mosaic_mpi.fake`.
     channels : tuple of Channel
         Empty until the engine has described them.
+    likelihood : LikelihoodSettings
+        How iterations are scored.
     """
 
     config: Config
@@ -139,6 +148,7 @@ class RunPlan:
     versions: Mapping[str, str]
     simulator: str = "laser"
     channels: tuple[Channel, ...] = ()
+    likelihood: LikelihoodSettings = field(default_factory=LikelihoodSettings)
 
     @property
     def n_simulations(self) -> int:
@@ -156,6 +166,7 @@ class RunPlan:
             "save": list(self.save),
             **{f"version of {name}": version for name, version in self.versions.items()},
             "simulator": self.simulator,
+            "likelihood": json.loads(json.dumps(asdict(self.likelihood))),
         }
 
     @property
@@ -166,7 +177,13 @@ class RunPlan:
     def slot_plan(self) -> SlotPlan:
         """The part that slots need."""
         return SlotPlan(
-            self.config.values, self.source, self.sim_ids, self.n_iterations, self.channels, self.simulator
+            self.config.values,
+            self.source,
+            self.sim_ids,
+            self.n_iterations,
+            self.channels,
+            self.simulator,
+            self.likelihood,
         )
 
     def seeds(self, rows: slice) -> NDArray[np.int32]:
@@ -215,8 +232,10 @@ class PlanOptions:
     config: str | None = None
     locations: tuple[str, ...] | None = None
     samples: str | None = None
+    priors: str | None = None
+    control: str | None = None
     n_simulations: int | None = None
-    n_iterations: int = DEFAULT_N_ITERATIONS
+    n_iterations: int | None = None
     save: tuple[str, ...] = ()
     simulator: str = "laser"
 
@@ -241,30 +260,86 @@ def load_plan(options: PlanOptions, versions: Mapping[str, str]) -> RunPlan:
     InputError
         With every problem found.
     """
-    config = load_config(options.config, options.locations)
-    sim_ids, source = _parameters(options, config)
+    config, control, priors = _read_inputs(options)
+    sim_ids, source = _parameters(options, config, control, priors)
+    n_iterations = options.n_iterations or control.n_iterations
     problems = [f"--save {name}: named twice" for name in sorted(_repeated(options.save))]
-    last_seed = int(sim_ids[-1]) * options.n_iterations
+    last_seed = int(sim_ids[-1]) * n_iterations
     if last_seed > MAX_SEED:
         problems.append(
-            f"--n-iterations {options.n_iterations} with sim_id up to {sim_ids[-1]}: seeds reach {last_seed}, "
+            f"--n-iterations {n_iterations} with sim_id up to {sim_ids[-1]}: seeds reach {last_seed}, "
             f"at most {MAX_SEED} is possible"
         )
+    problems += _weight_problems(control.likelihood, config)
     if problems:
         raise InputError(problems)
-    return RunPlan(config, source, sim_ids, options.n_iterations, options.save, versions, options.simulator)
+    simulator, likelihood = options.simulator, control.likelihood
+    return RunPlan(config, source, sim_ids, n_iterations, options.save, versions, simulator, likelihood=likelihood)
 
 
-def _parameters(options: PlanOptions, config: Config) -> tuple[SimIds, ParameterSource]:
+def _read_inputs(options: PlanOptions) -> tuple[Config, Control, Priors | None]:
+    """Read config, control and priors; the problems of all three come together."""
+    problems: list[str] = []
+    found: list[Any] = []
+    for read in (
+        lambda: load_config(options.config, options.locations),
+        lambda: load_control(options.control),
+        lambda: load_priors(options.priors),
+    ):
+        try:
+            found.append(read())
+        except InputError as error:
+            problems += str(error).splitlines()
+    if problems:
+        raise InputError(problems)
+    config, control, priors = found
+    return config, control, priors
+
+
+def load_priors(path: str | None) -> Priors | None:
+    """Read MOSAIC's priors, if a file is given.
+
+    Raises
+    ------
+    InputError
+        With every problem found.
+    """
+    if path is None:
+        return None
+    try:
+        return Priors.read(path)
+    except OSError as error:
+        raise InputError(f"--priors {path}: cannot be read: {error.strerror}") from None
+
+
+def _weight_problems(settings: LikelihoodSettings, config: Config) -> list[str]:
+    """Weights whose number does not fit the config."""
+    n_days = config.values["reported_cases"].shape[1]
+    first_day, _ = scored_window(settings, config.date_start, n_days)
+    expected = {"location": len(config.locations), "time": n_days - first_day}
+    given = {"location": settings.weights_location, "time": settings.weights_time}
+    return [
+        f"--control: likelihood.weights_{what}: found {len(weights)} numbers, expected {expected[what]}"
+        for what, weights in given.items()
+        if weights is not None and len(weights) != expected[what]
+    ]
+
+
+def _parameters(
+    options: PlanOptions, config: Config, control: Control, priors: Priors | None
+) -> tuple[SimIds, ParameterSource]:
+    prior = None if priors is None else MosaicPrior(priors, control.flags, config.values)
+    n_simulations = options.n_simulations or control.n_simulations
     if options.samples is None:
-        n_simulations = options.n_simulations or DEFAULT_N_SIMULATIONS
-        return range(1, n_simulations + 1), DefaultPrior(config.values)
-    sims, table = load_table(options.samples, config.values)
-    n_simulations = options.n_simulations or len(sims)
-    if n_simulations > len(sims):
-        message = f"--n-simulations {n_simulations}: --samples {options.samples} has only {len(sims)} rows"
+        source: ParameterSource = prior or DefaultPrior(config.values)
+        return range(1, (n_simulations or DEFAULT_N_SIMULATIONS) + 1), source
+    calibrates = any(control.flags.draws(name) for name in PSI_STAR)
+    sims, table = load_table(options.samples, config.values, calibrates)
+    if (options.n_simulations or 0) > len(sims):
+        message = f"--n-simulations {options.n_simulations}: --samples {options.samples} has only {len(sims)} rows"
         raise InputError(message)
-    return sims[:n_simulations], table
+    given: ParameterSource = table if prior is None else TableOverPrior(prior, table)
+    return sims[: options.n_simulations or len(sims)], given
 
 
 def _repeated(names: Sequence[str]) -> set[str]:

@@ -41,7 +41,7 @@ class LaserIterations:
         self._engine = engine
         self._base = engine_values(plan.values)
         self._names = [channel.name for channel in plan.channels]
-        self._likelihood = Likelihood(plan.values, engine.score)
+        self._likelihood = Likelihood(plan.values, plan.likelihood, engine.score)
         if plan.values.get("epidemic_peaks"):
             import pandas as pd
 

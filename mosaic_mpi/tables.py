@@ -16,24 +16,18 @@ from numpy.typing import NDArray
 from mosaic_mpi.catalogue import PARAMETERS, Parameter
 from mosaic_mpi.errors import InputError
 from mosaic_mpi.nearest import suggestion
-from mosaic_mpi.parameters import ParameterTable, Place, place_names
+from mosaic_mpi.parameter_table import ParameterTable
+from mosaic_mpi.parameters import Place
 
 _MAX_SHOWN = 5
-_BOOKKEEPING = ("iter", "seed_sim", "seed_iter", "likelihood")
-"""Columns of an exported table, or of MOSAIC's shards, that are no parameters."""
-_CALIBRATED = "set by the calibration of psi_jt, which the engine does not read from here"
-_NO_EFFECT = {
-    **{f"psi_star_{letter}": _CALIBRATED for letter in "abzk"},
-    **{
-        f"prop_{compartment}_initial": f"the engine reads counts: give {compartment}_j_initial"
-        for compartment in ("S", "E", "I", "R", "V1", "V2")
-    },
-    "CFR_target": "the engine reads mu_j_baseline: give that",
-}
-"""Names that would silently change nothing, and what to give instead."""
+_BOOKKEEPING = ("seed", "iter", "seed_sim", "seed_iter", "likelihood")
+_BOOKKEEPING_PREFIXES = ("is_", "weight_", "cfr_")
+"""Columns of an exported table, of MOSAIC's shards or of its samples.parquet that are no parameters."""
 
 
-def load_table(path: str, base: Mapping[str, Any]) -> tuple[NDArray[np.int64], ParameterTable]:
+def load_table(
+    path: str, base: Mapping[str, Any], calibrates: bool = True
+) -> tuple[NDArray[np.int64], ParameterTable]:
     """Read and check a parameter table.
 
     Parameters
@@ -42,6 +36,8 @@ def load_table(path: str, base: Mapping[str, Any]) -> tuple[NDArray[np.int64], P
         A Parquet or CSV file.
     base : mapping
         `Config.values`: the valid names and the values of what the table does not give.
+    calibrates : bool
+        See `ParameterTable`.
 
     Returns
     -------
@@ -56,7 +52,7 @@ def load_table(path: str, base: Mapping[str, Any]) -> tuple[NDArray[np.int64], P
         With every problem found: column, row, what was found, what is expected.
     """
     columns = _read_columns(path)
-    return _Checker(path, base).check(columns)
+    return _Checker(path, base, calibrates).check(columns)
 
 
 def _read_columns(path: str) -> dict[str, Any]:
@@ -81,15 +77,15 @@ def _read_columns(path: str) -> dict[str, Any]:
 class _Checker:
     """Checks columns one by one and gathers every problem."""
 
-    def __init__(self, path: str, base: Mapping[str, Any]) -> None:
-        self.path, self.base = path, base
+    def __init__(self, path: str, base: Mapping[str, Any], calibrates: bool) -> None:
+        self.path, self.base, self.calibrates = path, base, calibrates
         self.locations: list[str] = base["location_name"]
         self.problems: list[str] = []
 
     def check(self, columns: dict[str, Any]) -> tuple[NDArray[np.int64], ParameterTable]:
         sims = self._sims(columns.pop("sim", None))
-        columns = {name: column for name, column in columns.items() if name not in _BOOKKEEPING}
-        places, values = self._parameters(columns)
+        columns = {name: column for name, column in columns.items() if not _is_bookkeeping(name)}
+        names, places, values = self._parameters(columns)
         self._check_twice(places)
         if self.problems:
             raise InputError([f"--samples {self.path}: {problem}" for problem in self.problems])
@@ -98,9 +94,8 @@ class _Checker:
         matrix = np.empty((len(sims), len(values)))
         for index, column in enumerate(values):
             matrix[:, index] = column[order]
-        names = place_names(places, self.locations)
         digest = _digest(sims[order], names, matrix)
-        return sims[order], ParameterTable(places, matrix, self.base, digest)
+        return sims[order], ParameterTable(places, matrix, self.base, digest, names, self.calibrates)
 
     def _sims(self, column: Any) -> NDArray[np.int64] | None:
         if column is None:
@@ -121,24 +116,23 @@ class _Checker:
             self.problems.append(f"sim: {(counts > 1).sum()} ids more than once ({repeated}), expected once")
         return sims
 
-    def _parameters(self, columns: dict[str, Any]) -> tuple[list[Place], list[NDArray[np.float64]]]:
+    def _parameters(self, columns: dict[str, Any]) -> tuple[list[str], list[Place], list[NDArray[np.float64]]]:
+        names: list[str] = []
         places: list[Place] = []
         values: list[NDArray[np.float64]] = []
         for name, column in columns.items():
             place = self._place(name)
             numbers = self._values(name, place, column) if place is not None else None
             if place is not None and numbers is not None:
+                names.append(name)
                 places.append(place)
                 values.append(numbers)
-        return places, values
+        return names, places, values
 
     def _place(self, name: str) -> Place | None:
         key, index = self._split(name)
         if key is None:
             self.problems.append(f"{name}: not a parameter of this config{suggestion(name, self._valid())}")
-            return None
-        if key in _NO_EFFECT:
-            self.problems.append(f"{name}: would change nothing: {_NO_EFFECT[key]}")
             return None
         parameter = PARAMETERS[key]
         if parameter.shape == "location" and index is None:
@@ -164,10 +158,9 @@ class _Checker:
     def _valid(self) -> list[str]:
         names: list[str] = []
         for name, parameter in PARAMETERS.items():
-            if name not in _NO_EFFECT:
-                names.extend([name] if parameter.shape != "location" else [])
-                if parameter.shape != "scalar":
-                    names.extend(f"{name}_{iso}" for iso in self.locations)
+            names.extend([name] if parameter.shape != "location" else [])
+            if parameter.shape != "scalar":
+                names.extend(f"{name}_{iso}" for iso in self.locations)
         return names
 
     def _values(self, name: str, place: Place | None, column: Any) -> NDArray[np.float64] | None:
@@ -190,6 +183,10 @@ class _Checker:
             if place in seen or (place.index is not None and whole in seen):
                 self.problems.append(f"{place.key}: given twice, as one value and by location")
             seen.add(place)
+
+
+def _is_bookkeeping(name: str) -> bool:
+    return name in _BOOKKEEPING or name.startswith(_BOOKKEEPING_PREFIXES)
 
 
 def _numbers(column: Any) -> NDArray[np.float64] | None:

@@ -38,9 +38,17 @@ def cut(config, keep):
     return result
 
 
+def dispersion(x, w, k_min, k_max=1e5):
+    """The scorer's dispersion of an unweighted series, with sums in extended precision as R has them."""
+    x = x[np.isfinite(x)].astype(np.longdouble)
+    mean = float(x.sum() / len(x))
+    variance = float(((x - mean) ** 2).sum() / (len(x) - 1))
+    return np.inf if mean <= 0 or variance <= mean else min(max(mean**2 / (variance - mean), k_min), k_max)
+
+
 def main():
     order = json.load(sys.stdin)
-    from laser.cholera.calc_model_likelihood import calc_model_likelihood
+    from laser.cholera import calc_model_likelihood as scoring
     from laser.cholera.metapop.model import run_model
 
     config = json.loads(Path(order["config"]).read_text())
@@ -56,9 +64,11 @@ def main():
     handed |= {"seed": order["seed"], "calc_likelihood": False}
     results = run_model(handed).results
     channels = {name: np.array(array) for name, array in vars(results).items()}
-    score = calc_model_likelihood(
-        handed["reported_cases"], channels["reported_cases"], handed["reported_deaths"], channels["reported_deaths"]
-    )
+    pairs = [("reported_cases", handed), ("reported_cases", channels)]
+    pairs += [("reported_deaths", handed), ("reported_deaths", channels)]
+    burn_in = 30  # MOSAIC's default
+    scoring.nb_size_from_obs_weighted = dispersion
+    score = scoring.calc_model_likelihood(*(source[name][:, burn_in:] for name, source in pairs))
     np.savez(order["output"], likelihood=score, **channels)
 
 
