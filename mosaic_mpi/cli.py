@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_status(commands)
     _add_export(commands)
+    _add_sample(commands)
     return parser
 
 
@@ -120,6 +121,29 @@ def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "--timeseries", metavar="OUT.parquet", help="one row a simulation, iteration, location and day"
     )
     export.set_defaults(function=_export)
+
+
+def _add_sample(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    sample = commands.add_parser("sample", help="MOSAIC's draws alone, as a Parquet table")
+    sample.add_argument(
+        "--config", metavar="FILE", help="laser-cholera config, JSON or JSON.gz (default: the engine's own)"
+    )
+    sample.add_argument("--locations", type=_names, metavar="ETH,KEN", help="only these locations of the config")
+    sample.add_argument("--priors", metavar="FILE", help="MOSAIC's priors, JSON")
+    sample.add_argument("--control", metavar="FILE", help="MOSAIC's control settings, JSON")
+    sample.add_argument("--n-simulations", type=_positive, metavar="N", help="default 100")
+    sample.add_argument("--output", default="samples.parquet", metavar="OUT.parquet", help="(samples.parquet)")
+    sample.set_defaults(function=_sample)
+
+
+def _sample(options: argparse.Namespace, words: Sequence[str]) -> int:
+    environment.use_one_thread()
+    from mosaic_mpi.plan import PlanOptions
+    from mosaic_mpi.sample import sample
+
+    names = ("config", "locations", "priors", "control", "n_simulations")
+    print(sample(PlanOptions(**{name: getattr(options, name) for name in names}), options.output))
+    return EXIT_COMPLETE
 
 
 def _run(options: argparse.Namespace, words: Sequence[str]) -> int:

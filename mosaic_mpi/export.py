@@ -47,7 +47,7 @@ def export_samples(path: str, output: str) -> str:
         for first in range(0, max(len(rows), 1), _BLOCK_ROWS):
             yield _samples_block(results, rows[first : first + _BLOCK_ROWS])
 
-    _write(output, blocks())
+    write_parquet(output, blocks())
     left = results.n_simulations - len(rows)
     note = f"; {left} simulations are not completed and left out" if left else ""
     return f"{output}: {len(rows)} simulations, {len(results.parameter_names)} parameters{note}"
@@ -98,7 +98,7 @@ def export_timeseries(path: str, output: str) -> str:
     if not names:
         raise InputError(f"{path}: no time series were saved; start the run with --save reported_cases,…")
     rows = results.completed()
-    _write(output, _series_blocks(results, rows, names))
+    write_parquet(output, _series_blocks(results, rows, names))
     return f"{output}: {', '.join(names)} of {len(rows)} simulations"
 
 
@@ -137,7 +137,14 @@ def _stacked(arrays: list[Any], shape: tuple[int, ...], dtype: str) -> Any:
     return np.stack(arrays).ravel() if arrays else np.empty(0, dtype)
 
 
-def _write(output: str, blocks: Iterator[pa.Table]) -> None:
+def write_parquet(output: str, blocks: Iterator[pa.Table]) -> None:
+    """Write tables of one schema, at least one, into a Parquet file that appears only when it is whole.
+
+    Raises
+    ------
+    StorageError
+        It cannot be written.
+    """
     temporary = f"{output}.tmp-{os.getpid()}"
     try:
         first = next(blocks)

@@ -312,6 +312,22 @@ def load_priors(path: str | None) -> Priors | None:
         raise InputError(f"--priors {path}: cannot be read: {error.strerror}") from None
 
 
+def load_prior(options: PlanOptions) -> tuple[MosaicPrior, int]:
+    """Read what MOSAIC's draws need, and how many are asked for.
+
+    Raises
+    ------
+    InputError
+        With every problem found, or without priors.
+    """
+    if options.priors is None:
+        raise InputError("--priors FILE: MOSAIC's priors are needed; the built-in default prior is not MOSAIC's")
+    config, control, priors = _read_inputs(options)
+    assert priors is not None
+    n_simulations = options.n_simulations or control.n_simulations or DEFAULT_N_SIMULATIONS
+    return MosaicPrior(priors, control.flags, config.values), n_simulations
+
+
 def _weight_problems(settings: LikelihoodSettings, config: Config) -> list[str]:
     """Weights whose number does not fit the config."""
     n_days = config.values["reported_cases"].shape[1]

@@ -1,0 +1,240 @@
+"""What a run loses when something is taken from it: nothing; and what it leaves behind: nothing but its file.
+
+"Nothing lost" is checked in every bit: what was completed before is there after, and was not run again.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import numpy as np
+import pytest
+from launchers import NAMES, Launcher
+from runs import Ended, Run, Workplace, assert_kept, wait_until
+
+pytestmark = pytest.mark.timeout(180)
+
+N_SIMULATIONS = 60
+EXIT_STOPPED = 75
+LAUNCHERS = ("none", *NAMES)
+WITH_RANKS = (*NAMES, "openmpi-ulfm")
+PROMPTLY_S = 20.0
+"""Within seconds, on a machine that has other things to do."""
+
+
+def ranks_for(launcher: Launcher) -> int:
+    return 1 if launcher.name == "none" else 3
+
+
+def start(launcher: Launcher, place: Workplace, fake: str | None = None) -> Run:
+    """Start a run that takes a few seconds."""
+    settings = {"fake": fake} if fake else {}
+    return place.start(launcher, ranks_for(launcher), n_simulations=N_SIMULATIONS, **settings)  # type: ignore[arg-type]
+
+
+def started(launcher: Launcher, place: Workplace) -> tuple[Run, dict[str, np.ndarray]]:
+    """Start such a run, wait until it is in full swing, and return what it has completed by then."""
+    run = start(launcher, place)
+    place.wait_for(6, run)
+    return run, place.numbers()
+
+
+def ends(run: Run) -> Ended:
+    """Wait for the end, which must come promptly and leave no process."""
+    ended = run.wait(PROMPTLY_S)
+    run.assert_no_orphans()
+    return ended
+
+
+def assert_resumes(launcher: Launcher, place: Workplace, before: dict[str, np.ndarray]) -> None:
+    """Give the same command again: it must do the rest, and only that."""
+    after_fault = place.numbers()
+    assert_kept(before, after_fault)
+    commits = place.table("simulations/commit")
+    assert (commits[after_fault["sim"] - 1] > 0).all()
+
+    again = start(launcher, place).wait()
+    assert again.code == 0, again.output
+    assert "resumed" in again.output
+    assert place.n_completed == N_SIMULATIONS
+    assert_kept(after_fault, place.numbers())
+    # Whatever had been completed was not run again: it keeps its place in the order of storing.
+    rows = after_fault["sim"] - 1
+    assert (place.table("simulations/commit")[rows] == commits[rows]).all()
+
+
+def stop(launcher: Launcher, run: Run, number: signal.Signals) -> None:
+    """Signal the launcher the way it must be; srun takes a single SIGINT for a question."""
+    run.signal_launcher(number)
+    if launcher.is_srun and number == signal.SIGINT:
+        time.sleep(0.3)
+        run.signal_launcher(number)
+
+
+def code_after(launcher: Launcher, number: signal.Signals) -> set[int]:
+    """Exit codes by which a launcher may tell that its ranks ended with 75."""
+    if launcher.name in ("none", "mpich") or number == signal.SIGUSR1:
+        return {EXIT_STOPPED}
+    return {137} if launcher.is_srun else {1}  # srun kills at once; Open MPI's mpirun speaks for itself
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize("launcher", LAUNCHERS, indirect=True)
+def test_asked_to_stop(launcher: Launcher, place: Workplace, number: signal.Signals) -> None:
+    run, before = started(launcher, place)
+    stop(launcher, run, number)
+    ended = ends(run)
+    assert ended.code in code_after(launcher, number), ended.output
+    summary = place.summary()
+    assert summary is not None
+    assert 0 < summary.pending < N_SIMULATIONS
+    if not launcher.is_srun or number == signal.SIGUSR1:
+        assert summary.state == "stopped", ended.output
+    if ended.code == EXIT_STOPPED:
+        assert f"{number.name}: stopping" in ended.output
+        assert "to resume: " in ended.output
+    assert_resumes(launcher, place, before)
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS, indirect=True)
+def test_asked_to_stop_within_a_long_simulation(launcher: Launcher, place: Workplace) -> None:
+    """Who asks twice does not wait for what runs."""
+    if launcher.is_srun:
+        pytest.skip("srun kills at the second signal, see test_asked_to_stop")
+    run = place.start(launcher, ranks_for(launcher), "--n-iterations", "1", fake="seconds=60")
+    wait_until(lambda: len(run.slots()) == ranks_for(launcher), "all slots")
+    wait_until(lambda: "NOT LASER" in run.output, "the run's first lines")
+    time.sleep(1.0)
+    run.signal_launcher(signal.SIGTERM)
+    time.sleep(0.3)
+    run.signal_launcher(signal.SIGTERM)
+    ends(run)
+    assert place.summary() is not None
+    assert place.n_completed == 0
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS, indirect=True)
+def test_launcher_killed(launcher: Launcher, place: Workplace) -> None:
+    run, before = started(launcher, place)
+    run.signal_launcher(signal.SIGKILL)
+    ends(run)
+    assert_resumes(launcher, place, before)
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS, indirect=True)
+def test_rank_0_killed(launcher: Launcher, place: Workplace) -> None:
+    run, before = started(launcher, place)
+    run.ranks()[0].kill()
+    ends(run)  # its exit code says nothing: mpirun has returned 0 after this
+    assert_resumes(launcher, place, before)
+
+
+@pytest.mark.parametrize("launcher", NAMES, indirect=True)
+def test_worker_rank_killed(launcher: Launcher, place: Workplace) -> None:
+    run, before = started(launcher, place)
+    run.ranks()[1].kill()
+    ended = ends(run)
+    assert ended.code != 0
+    assert place.n_completed < N_SIMULATIONS
+    assert_resumes(launcher, place, before)
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS, indirect=True)
+def test_slot_killed(launcher: Launcher, place: Workplace) -> None:
+    """One attempt is lost and nothing else: no rank notices."""
+    run, before = started(launcher, place)
+    run.slots()[0].kill()
+    ended = run.wait()
+    assert ended.code == 0, ended.output
+    assert "killed by SIGKILL" in ended.output
+    run.assert_no_orphans()
+    assert place.n_completed == N_SIMULATIONS
+    assert place.table("simulations/attempts").sum() == N_SIMULATIONS + 1
+    assert_kept(before, place.numbers())
+
+
+@pytest.mark.parametrize("launcher", ["none", "mpich", "srun-mpich"], indirect=True)
+def test_fork_server_killed(launcher: Launcher, place: Workplace) -> None:
+    """The run goes on with another, or ends so that it can be resumed; it does not hang."""
+    run, before = started(launcher, place)
+    run.fork_servers()[0].kill()
+    ended = run.wait()
+    run.assert_no_orphans()
+    if place.n_completed < N_SIMULATIONS:
+        assert ended.code != 0
+        assert_resumes(launcher, place, before)
+    assert_kept(before, place.numbers())
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS, indirect=True)
+def test_killed_again_and_again(launcher: Launcher, place: Workplace) -> None:
+    """Three starts in a row that each lose rank 0: the next one finishes, none starts from nothing."""
+    before: dict[str, np.ndarray] = {}
+    for n_completed in (6, 16, 26):
+        run = start(launcher, place)
+        place.wait_for(n_completed, run)
+        run.ranks()[0].kill()
+        ends(run)
+        now = place.numbers()
+        if before:
+            assert_kept(before, now)
+        before = now
+    assert_resumes(launcher, place, before)
+
+
+@pytest.mark.parametrize("launcher", ["none", *NAMES, "openmpi-ulfm"], indirect=True)
+def test_bad_simulations_do_not_end_a_run(launcher: Launcher, place: Workplace) -> None:
+    """One raises, one kills its slot, one hangs: three failures with their causes, the rest completed."""
+    trouble = "seconds=0.001,size=12,fail=7,kill=9,hang=11"
+    options = ("--simulation-timeout", "1", "--max-attempts", "2")
+    ended = place.complete(launcher, ranks_for(launcher), *options, fake=trouble)
+    assert ended.code == 3, ended.output
+    summary = place.summary()
+    assert summary is not None
+    assert (summary.completed, summary.failed, summary.pending) == (37, 3, 0)
+    causes = {failure.cause: failure.attempts for failure in summary.failures}
+    assert causes == {"exception": 2, "killed": 2, "timeout": 2}
+
+
+class TestFaultTolerantMPI:
+    """Open MPI 5 with ULFM: a worker rank's death does not end the run."""
+
+    pytestmark = pytest.mark.parametrize("launcher", ["openmpi-ulfm"], indirect=True)
+
+    def test_worker_rank_killed(self, launcher: Launcher, place: Workplace) -> None:
+        run, before = started(launcher, place)
+        assert "the run goes on without it" in run.output
+        run.ranks()[1].kill()
+        ended = run.wait()
+        assert ended.code == 0, ended.output
+        assert "rank 1" in ended.output
+        assert place.n_completed == N_SIMULATIONS
+        assert_kept(before, place.numbers())
+        run.assert_no_orphans()
+
+    def test_all_workers_killed(self, launcher: Launcher, place: Workplace) -> None:
+        """Rank 0 works too, and finishes alone."""
+        run, before = started(launcher, place)
+        for worker in run.workers():
+            worker.kill()
+        ended = run.wait()
+        assert ended.code == 0, ended.output
+        assert place.n_completed == N_SIMULATIONS
+        assert_kept(before, place.numbers())
+        run.assert_no_orphans()
+
+    def test_rank_0_killed(self, launcher: Launcher, place: Workplace) -> None:
+        """Nobody is left to direct: the workers end, and with them the job."""
+        run, before = started(launcher, place)
+        run.ranks()[0].kill()
+        ends(run)
+        assert_resumes(launcher, place, before)
+
+    def test_asked_to_stop_after_a_death(self, launcher: Launcher, place: Workplace) -> None:
+        run, before = started(launcher, place)
+        run.ranks()[2].kill()
+        wait_until(lambda: "rank 2" in run.output, "a word about rank 2")
+        run.signal_launcher(signal.SIGUSR1)
+        assert ends(run).code == EXIT_STOPPED, run.output
+        assert_resumes(launcher, place, before)

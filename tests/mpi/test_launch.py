@@ -1,0 +1,92 @@
+"""A run under every launcher: it completes, tells, resumes, extends, and gives the same numbers everywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import REAL, REFERENCE
+from launchers import NAMES, Launcher
+from runs import Workplace, assert_same_numbers
+
+pytestmark = pytest.mark.timeout(120)
+
+everywhere = pytest.mark.parametrize("launcher", ["none", *NAMES], indirect=True)
+"""With and without a launcher."""
+
+
+def status(place: Workplace) -> dict[str, Any]:
+    """What `status --json` says."""
+    command = [sys.executable, "-m", "mosaic_mpi", "status", "--json", str(place.file)]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    answer: dict[str, Any] = json.loads(found.stdout)
+    return answer
+
+
+def ranks_for(launcher: Launcher) -> int:
+    """Three ranks, or one where there is no launcher."""
+    return 1 if launcher.name == "none" else 3
+
+
+@everywhere
+def test_completes_and_again_changes_nothing(launcher: Launcher, place: Workplace) -> None:
+    ended = place.complete(launcher, ranks_for(launcher), fake=REFERENCE)
+    assert ended.code == 0, ended.output
+    assert ended.output.count("complete after") == 1
+    found = status(place)
+    counts = {name: found[name] for name in ("n_simulations", "completed", "failed", "pending", "complete")}
+    assert counts == {"n_simulations": 40, "completed": 40, "failed": 0, "pending": 0, "complete": True}
+    assert found["starts"][0]["n_ranks"] == ranks_for(launcher)
+
+    before = place.snapshot()
+    again = place.complete(launcher, ranks_for(launcher), fake=REFERENCE)
+    assert again.code == 0, again.output
+    assert "nothing to do" in again.output
+    assert place.snapshot() == before
+
+
+@everywhere
+def test_extends(launcher: Launcher, place: Workplace, reference: dict[str, np.ndarray]) -> None:
+    place.complete(launcher, ranks_for(launcher), n_simulations=25, fake=REFERENCE)
+    assert status(place)["complete"]
+    ended = place.complete(launcher, ranks_for(launcher), fake=REFERENCE)
+    assert ended.code == 0, ended.output
+    assert status(place)["completed"] == 40
+    assert_same_numbers(place.numbers(), reference)
+
+
+@pytest.mark.parametrize(
+    ("launcher", "n_ranks", "slots"),
+    [("none", 1, 3), ("mpich", 1, 2), *((name, n, slots) for name in NAMES for n, slots in ((2, 2), (3, 1)))],
+    indirect=["launcher"],
+)
+def test_layouts_agree(
+    launcher: Launcher, place: Workplace, reference: dict[str, np.ndarray], n_ranks: int, slots: int
+) -> None:
+    ended = place.complete(launcher, n_ranks, slots=slots, fake=REFERENCE)
+    assert ended.code == 0, ended.output
+    assert f"{n_ranks * slots} slots" in ended.output
+    assert_same_numbers(place.numbers(), reference)
+
+
+@pytest.mark.parametrize("launcher", NAMES, indirect=True)
+def test_real_simulations_agree(launcher: Launcher, place: Workplace, real_reference: dict[str, np.ndarray]) -> None:
+    ended = place.complete(launcher, 2, *REAL, n_simulations=4, fake=None)
+    assert ended.code == 0, ended.output
+    assert "NOT LASER" not in ended.output
+    assert_same_numbers(place.numbers(), real_reference)
+
+
+@pytest.mark.parametrize("launcher", ["openmpi", "mpich", "srun-mpich"], indirect=True)
+def test_slots_follow_the_cores(launcher: Launcher, place: Workplace) -> None:
+    """Without --slots, no core has two, none that we may use has none, and there is at least one."""
+    command = launcher.command(2, "run", "--output", "run.h5", "--n-simulations", "20")
+    ended = place.start_command(command, {**launcher.variables, "MOSAIC_MPI_FAKE": REFERENCE}).wait()
+    assert ended.code == 0, ended.output
+    found = status(place)
+    assert 1 <= found["starts"][0]["n_slots"] <= len(os.sched_getaffinity(0))

@@ -1,0 +1,65 @@
+"""Messages survive the way over MPI."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mosaic_mpi import messages
+from mosaic_mpi.messages import (
+    Assign,
+    Beat,
+    Broken,
+    Drain,
+    Failure,
+    Hello,
+    Message,
+    Ready,
+    Results,
+    Returned,
+    Stop,
+    decode,
+    encode,
+)
+
+PLAIN: list[Message] = [
+    Hello("node1", (0, 5), 8, float("inf"), "digest"),
+    Ready(120),
+    Failure(7, "exception", "ValueError: μ < 0\n"),
+    Broken("no memory"),
+    Beat(),
+    Stop(),
+    Drain(),
+]
+
+
+@pytest.mark.parametrize("message", PLAIN, ids=lambda message: type(message).__name__)
+def test_plain_messages_arrive_as_they_were(message: Message) -> None:
+    assert decode(message.kind, bytearray(encode(message))) == message
+
+
+@pytest.mark.parametrize("kind", [Assign, Returned])
+@pytest.mark.parametrize("rows", [[], [5], [2**40, 1, 0]])
+def test_rows_arrive_in_order(kind: type[Assign] | type[Returned], rows: list[int]) -> None:
+    arrived = decode(kind.kind, bytearray(encode(kind(np.array(rows, dtype=np.int64)))))
+    assert type(arrived) is kind
+    assert arrived.rows.tolist() == rows
+    assert arrived.rows.dtype == np.int64
+
+
+@pytest.mark.parametrize("payload", [b"", b"abc", bytes(range(256)) * 40])
+def test_results_arrive_byte_for_byte(payload: bytes) -> None:
+    for given in (payload, memoryview(payload)):
+        arrived = decode(Results.kind, bytearray(encode(Results(3, given))))
+        assert isinstance(arrived, Results)
+        assert (arrived.n_records, bytes(arrived.payload)) == (3, payload)
+
+
+def test_an_assignment_is_a_few_bytes() -> None:
+    assert len(encode(Assign(np.arange(3)))) == 24
+
+
+def test_kinds_are_tags_that_mpi_guarantees_each_its_own() -> None:
+    kinds = [kind.kind for kind in messages.Message.__args__]
+    assert len(set(kinds)) == len(kinds) == 10
+    assert all(0 < kind < 32767 for kind in kinds)
