@@ -6,6 +6,7 @@ goes through a queue in memory, so that rank 0 works for itself by the same mess
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import threading
@@ -21,6 +22,8 @@ from mosaic_mpi.messages import Message, decode, encode
 
 _INIT_SECONDS = float(os.environ.get("MOSAIC_MPI_INIT_TIMEOUT", "180"))
 _FINALIZE_SECONDS = 20.0
+_MPI_FT = 12
+"""Open MPI's attribute of COMM_WORLD that tells whether fault tolerance is on."""
 _MAX_MESSAGES = 256
 """Messages taken at once, so that slots are looked after in between."""
 
@@ -122,7 +125,10 @@ class MPIComm:
         name, version = self._mpi.get_vendor()
         if name != "Open MPI" or version < (5,) or "PRTE_LAUNCHED" not in os.environ:
             return False
-        return bool(self._world.Get_attr(12) == 1)
+        found = self._world.Get_attr(_MPI_FT)
+        if isinstance(found, int) and found > 1:  # mpi4py does not know this attribute: it gives its address
+            found = ctypes.c_int.from_address(found).value
+        return bool(found == 1)
 
     def send(self, to: int, message: Message) -> None:
         """See `Comm.send`."""

@@ -278,6 +278,7 @@ class _Rank0:
             f"config {plan.config.source}",
             f"file   {self._options.output}: {f'resumed, {done} done' if done else 'new'}",
             f"faults {self._fault_sentence()}",
+            f"resume {self._resume_command()}",
             *([f"note   {note}"] if (note := hidden_cores(hellos, self._options.slots)) else []),
         ]
         if plan.simulator != "laser":

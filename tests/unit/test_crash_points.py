@@ -361,6 +361,7 @@ class Disk:
                         apply(crashed, piece)
 
 
+@pytest.mark.xfail(strict=True, reason="a status without its commit number is trusted unverified")
 @pytest.mark.parametrize("seed", range(4))
 def test_the_death_of_a_node_costs_at_most_what_came_after_the_last_check_point(
     tmp_path: Path, recording: Recording, plans: dict[int, RunPlan], seed: int
