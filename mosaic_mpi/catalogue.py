@@ -95,7 +95,7 @@ PARAMETERS: dict[str, Parameter] = {
         Parameter("mu_j_slope", "location", "real"),
         _helper("beta_j0_tot", "location", low=0.0),
         _helper("p_beta", "location", low=0.0, high=1.0),
-        _helper("zeta_ratio", "scalar", low=0.0),
+        Parameter("zeta_ratio", "scalar", low=0.0, low_open=True, engine=False),
         _helper("decay_days_spread", "scalar", low=0.0),
         *(_helper(f"psi_star_{letter}", "location") for letter in "abzk"),
         *(_helper(f"prop_{compartment}_initial", "location", 0.0, 1.0) for compartment in COMPARTMENTS),

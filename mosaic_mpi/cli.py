@@ -198,7 +198,10 @@ def _export(options: argparse.Namespace, words: Sequence[str]) -> int:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected names separated by commas")
+    return names
 
 
 def _positive(text: str) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -117,7 +118,7 @@ def _read_text(path: str | None) -> str:
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"--config {file}: cannot be read: {reason}") from None
-    except (EOFError, UnicodeDecodeError) as error:
+    except (EOFError, UnicodeDecodeError, zlib.error) as error:
         raise InputError(f"--config {file}: damaged, or not a JSON or JSON.gz file: {error}") from None
 
 
@@ -200,6 +201,8 @@ class _Reader:
     def _kept(self, locations: list[str], wanted: Sequence[str] | None) -> list[int]:
         if wanted is None:
             return list(range(len(locations)))
+        if not wanted:
+            self.problems.append("--locations: found no name, expected ISO codes like ETH,KEN")
         for name in wanted:
             if locations and name not in locations:
                 hint = suggestion(name, locations) or f"; it has {', '.join(locations)}"
@@ -271,13 +274,20 @@ class _Reader:
         self._check_cells(key, matrix, observed)
         return np.asfortranarray(matrix[keep])
 
+    def _cell(self, key: str, location: int, day: int) -> str:
+        """A cell as the file has it, whichever way round its matrix lies."""
+        rows = self.raw[key]
+        rows = rows if isinstance(rows[0], list) else [rows]
+        upright = location < len(rows) and day < len(rows[location])
+        return json.dumps(rows[location][day] if upright else rows[day][location], default=str)
+
     def _check_cells(self, key: str, matrix: NDArray[np.float64], observed: bool) -> None:
         bad = np.isinf(matrix) if observed else ~np.isfinite(matrix)
         if bad.any():
             location, day = np.argwhere(bad)[0]
             where = f"{key}[{location}][{day}]"
             missing = "a number" if not observed else 'a number, null or "NA"'
-            self._problem(where, f"{_cell(matrix[location, day])} ({bad.sum()} such)", missing)
+            self._problem(where, f"{self._cell(key, location, day)} ({bad.sum()} such)", missing)
 
 
 def _raise() -> date:
@@ -295,10 +305,6 @@ def _describe(value: object) -> str:
         inner = f", the first of them {_describe(value[0])}" if value and isinstance(value[0], list) else ""
         return f"a list of {len(value)}{inner}"
     return json.dumps(value, default=str)[:60]
-
-
-def _cell(value: float) -> str:
-    return "null, NA or text" if math.isnan(value) else str(value)
 
 
 def _to_matrix(rows: object, n_locations: int) -> NDArray[np.float64] | None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from mosaic_mpi._version import __version__
 
 _THREADS = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR", "NUMBA", "VECLIB")
-_LAUNCHER_PREFIXES = ("PMI", "PMIX", "OMPI", "PRTE", "HYD", "HYDRA", "MPI", "SLURM", "PALS", "FLUX")
+_LAUNCHER_PREFIXES = ("PMI", "PMIX", "OMPI", "PRTE", "HYD", "MPI", "SLURM", "PALS", "FLUX")
 NUMBERS_FROM = ("laser-cholera", "laser-core")
 """Packages whose version belongs to the plan."""
 _REPORTED = ("laser-cholera", "laser-core", "numpy", "numba", "scipy", "h5py", "mpi4py", "pyarrow")
@@ -42,11 +42,7 @@ def without_launcher(variables: Mapping[str, str]) -> dict[str, str]:
 
     A child that saw them and imported mpi4py by accident would pass for a rank and take the job down.
     """
-    return {
-        name: value
-        for name, value in variables.items()
-        if name.split("_")[0].rstrip("0123456789") not in _LAUNCHER_PREFIXES
-    }
+    return {name: value for name, value in variables.items() if not name.startswith(_LAUNCHER_PREFIXES)}
 
 
 @dataclass(frozen=True)
@@ -68,10 +64,10 @@ class Launcher:
     rank: int
 
 
-_LAUNCHERS = (  # more specific ones first: srun's PMI plugins set the variables of hydra too
-    ("Open MPI mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "PRTE_LAUNCHED"),
-    ("srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_STEP_ID"),
+_LAUNCHERS = (
+    # Open MPI's mpirun first: it may reach its nodes by srun. Then srun: its plugins set hydra's variables too.
     ("Open MPI mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_STEP_ID"),
     ("mpiexec", "PMI_SIZE", "PMI_RANK", "PMI_SIZE"),
     ("mpiexec", "PALS_SIZE", "PALS_RANKID", "PALS_SIZE"),
 )

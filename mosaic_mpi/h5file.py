@@ -80,11 +80,7 @@ def reading(path: str | Path) -> Iterator[Any]:
         raise InputError(f"{path}: no such file")
     if not is_hdf5(path):
         raise InputError(f"{path}: not an HDF5 file; nothing was changed")
-    try:
-        file = h5py.File(path, "r", locking=False)
-    except OSError as error:
-        raise InputError(f"{path}: damaged HDF5 file: {error}; nothing was changed") from None
-    with file:
+    with _open_for_reading(path) as file:
         if _text(file.attrs.get("format", "")) != layout.FORMAT:
             raise InputError(f"{path}: an HDF5 file, but not a results file of mosaic_mpi; nothing was changed")
         found = int(file.attrs["format_version"])
@@ -92,7 +88,22 @@ def reading(path: str | Path) -> Iterator[Any]:
             raise InputError(
                 f"{path}: format version {found}, this mosaic_mpi {__version__} reads {layout.FORMAT_VERSION}"
             )
-        yield file
+        try:
+            yield file
+        except KeyError as error:
+            if "Unable to" not in str(error):  # not h5py's
+                raise
+            raise InputError(f"{path}: damaged: it lacks a part: {error}; nothing was changed") from None
+
+
+def _open_for_reading(path: Path) -> Any:
+    try:
+        return h5py.File(path, "r", locking=False)
+    except OSError as error:
+        # HDF5 wants one locking flag a process: a notebook may have the file open with the other.
+        with contextlib.suppress(OSError):
+            return h5py.File(path, "r")
+        raise InputError(f"{path}: damaged HDF5 file: {error}; nothing was changed") from None
 
 
 def read_header(file: Any) -> Header:

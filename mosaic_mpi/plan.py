@@ -412,7 +412,7 @@ def _config_differences(old: Config, new: Config) -> list[str]:
             if before.shape != after.shape:
                 found.append(f"config {key}: shape {before.shape} in the file, {after.shape} now")
             elif not np.array_equal(before, after, equal_nan=True):
-                place = tuple(map(int, np.argwhere((before != after) & ~(before != before))[0]))
+                place = tuple(map(int, np.argwhere((before != after) & ~(np.isnan(before) & np.isnan(after)))[0]))
                 values = f"{before[place]} in the file, {after[place]} now"
                 found.append(f"config {key}[{place[0]}][{place[1]}]: {values}")
         elif before != after:

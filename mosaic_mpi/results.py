@@ -253,7 +253,7 @@ class Results:
         """
         wanted = [self.channels.index(name) for name in names]
         kinds = [self.header.channels[index] for index in wanted]
-        with h5file.reading(self.path) as file, self._chunks(file) as chunk:
+        with h5file.reading(self.path) as file, self._chunks(file, len(rows)) as chunk:
             for row in map(int, rows):
                 arrays = [
                     decompress(chunk(row, index), (self.header.n_iterations, *kind.shape), kind.dtype)
@@ -262,13 +262,16 @@ class Results:
                 yield row, arrays
 
     @contextlib.contextmanager
-    def _chunks(self, file: Any) -> Iterator[Any]:
+    def _chunks(self, file: Any, n_rows: int) -> Iterator[Any]:
         """Give a function from row and channel to compressed bytes, wherever they lie."""
         header = h5file.read_header(file)  # the run may have been folded since we first looked
         if header.folded:
             yield lambda row, index: h5file.read_chunk(file, header.channels[index], row)
             return
         path = layout.spool_path(self.path)
+        if not n_rows:
+            yield None
+            return
         if not Path(path).exists():
             raise InputError(f"{path}: missing; it holds the time series of {self.path}")
         offsets, sizes = file["series/offset"][...], file["series/bytes"][...]

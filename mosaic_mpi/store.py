@@ -157,9 +157,10 @@ class Store:
             durable = int(file["progress/durable_commit"][0])
             self._open_spool(file)
             done = self.status == layout.COMPLETED
-            for row in np.flatnonzero((commits > durable) & done):
+            for row in np.flatnonzero(((commits > durable) | (commits == 0)) & done):
                 if not self._matches_checksum(file, int(row)):
                     self._forget(int(row))
+            self._count_last_attempts()
             if self._spool is not None:
                 self._spool.truncate(self._spool_end(file))
 
@@ -187,6 +188,12 @@ class Store:
         """A result that did not reach the disk before its node died: it is to be run again."""
         self.status[row] = layout.PENDING
         self._tables.write("simulations/status", row, [layout.PENDING])
+
+    def _count_last_attempts(self) -> None:
+        """Completed rows took one attempt at least; a kill right after the status left that unwritten."""
+        for row in np.flatnonzero((self.status == layout.COMPLETED) & (self.attempts == 0)):
+            self.attempts[row] = 1
+            self._tables.write("simulations/attempts", int(row), [1])
 
     def _spool_end(self, file: Any) -> int:
         ends = file["series/offset"][...] + file["series/bytes"][...]
@@ -264,9 +271,12 @@ class Store:
         order = np.argsort(batch["row"], kind="stable")
         rows = batch.pop("row")[order]
         with self._guard():
+            attempts = batch.pop("simulations/attempts")[order]
             for name, column in batch.items():
                 self._tables.write_rows(name, rows, column[order])
             self._tables.write_rows("simulations/status", rows, np.full(n_rows, layout.COMPLETED, np.int8))
+            # After the status: of a row without one, they would tell of a failed attempt that was none.
+            self._tables.write_rows("simulations/attempts", rows, attempts)
         self.status[rows] = layout.COMPLETED
         self._commits += n_rows
         self._buffered, self.n_buffered = [], 0

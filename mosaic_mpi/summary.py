@@ -177,6 +177,8 @@ def _state(path: str, starts: list[dict[str, Any]], pending: int, silent_s: floa
     state = _STATES.get(starts[-1]["state"], "ended by an error")
     if state == "running" and (silent_s > _SILENT_SECONDS or not Path(f"{path}.lock").exists()):
         return "dead"
+    if state == "complete" and pending:  # killed between an extension and the first note of its start
+        return "stopped"
     return "complete" if pending == 0 and state != "running" else state
 
 

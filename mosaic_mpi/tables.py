@@ -20,6 +20,7 @@ from mosaic_mpi.parameter_table import ParameterTable
 from mosaic_mpi.parameters import Place
 
 _MAX_SHOWN = 5
+_MAX_SIM = 2**31 - 1
 _BOOKKEEPING = ("seed", "iter", "seed_sim", "seed_iter", "likelihood")
 _BOOKKEEPING_PREFIXES = ("is_", "weight_", "cfr_")
 """Columns of an exported table, of MOSAIC's shards or of its samples.parquet that are no parameters."""
@@ -105,9 +106,9 @@ class _Checker:
         if numbers is None or not len(numbers):
             self.problems.append("sim: found no whole numbers, expected ids from 1, each once")
             return None
-        bad = ~(np.isfinite(numbers) & (numbers >= 1) & (numbers == np.round(numbers)))
+        bad = ~((numbers >= 1) & (numbers <= _MAX_SIM) & (numbers == np.round(numbers)))
         if bad.any():
-            self.problems.append(f"sim: {_shown(numbers, bad)}, expected whole numbers from 1")
+            self.problems.append(f"sim: {_shown(numbers, bad)}, expected whole numbers from 1 to {_MAX_SIM}")
             return None
         sims = numbers.astype(np.int64)
         ids, counts = np.unique(sims, return_counts=True)
@@ -196,7 +197,7 @@ def _numbers(column: Any) -> NDArray[np.float64] | None:
     kind = column.type
     if not (arrow.types.is_integer(kind) or arrow.types.is_floating(kind)):
         return None
-    numbers: NDArray[np.float64] = column.cast(arrow.float64()).to_numpy()
+    numbers: NDArray[np.float64] = column.cast(arrow.float64(), safe=False).to_numpy()
     return numbers
 
 
