@@ -120,6 +120,10 @@ def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     export.add_argument(
         "--timeseries", metavar="OUT.parquet", help="one row a simulation, iteration, location and day"
     )
+    export.add_argument("--mosaic", metavar="DIR", help="what MOSAIC's run_MOSAIC(resume = TRUE) picks up from DIR")
+    export.add_argument(
+        "--control", metavar="FILE", help="with --mosaic: the run's control settings, to write control.json too"
+    )
     export.set_defaults(function=_export)
 
 
@@ -188,12 +192,19 @@ def _export(options: argparse.Namespace, words: Sequence[str]) -> int:
     from mosaic_mpi.errors import InputError
     from mosaic_mpi.export import export_samples, export_timeseries
 
-    if not options.samples and not options.timeseries:
-        raise InputError("export: nothing asked for; pass --samples OUT.parquet or --timeseries OUT.parquet")
+    if not options.samples and not options.timeseries and not options.mosaic:
+        wanted = "--samples OUT.parquet, --timeseries OUT.parquet or --mosaic DIR"
+        raise InputError(f"export: nothing asked for; pass {wanted}")
+    if options.control and not options.mosaic:
+        raise InputError("export: --control is for --mosaic DIR")
     if options.samples:
         print(export_samples(options.file, options.samples))
     if options.timeseries:
         print(export_timeseries(options.file, options.timeseries))
+    if options.mosaic:
+        from mosaic_mpi.shards import export_mosaic
+
+        print(export_mosaic(options.file, options.mosaic, options.control))
     return EXIT_COMPLETE
 
 

@@ -79,6 +79,7 @@ TABLES: tuple[Table, ...] = (
     Table("starts/first_assignment_at", "<f8", (N_STARTS,), "first id handed out"),
     Table("starts/last_commit_at", "<f8", (N_STARTS,), "last sign of life of rank 0"),
     Table("starts/ended_at", "<f8", (N_STARTS,), "0 while it runs or if it was killed"),
+    Table("starts/loop_cpu_s", "<f8", (N_STARTS,), "CPU seconds of rank 0 since its first assignment"),
     Table("starts/n_ranks", "<i4", (N_STARTS,), "MPI ranks"),
     Table("starts/n_slots", "<i4", (N_STARTS,), "slots"),
     Table("starts/n_hosts", "<i4", (N_STARTS,), "hosts"),

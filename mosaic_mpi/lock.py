@@ -40,7 +40,6 @@ class WriterLock:
     def __init__(self, results: str | Path) -> None:
         self._path = Path(f"{results}.lock")
         self._results = str(results)
-        self._exclusive = False
         try:
             self._descriptor = self._acquire()
             self._sign()

@@ -86,8 +86,9 @@ class Master:
         self._ranks = [_Rank(host, store.host_row(host)) for host in hosts]
         self._mean_s: float | None = None
         self._drain_until: float | None = None
-        self._checked = self._beaten = self._buffered_at = self._first = time.monotonic()
+        self._checked = self._beaten = self._buffered_at = time.monotonic()
         self._assigned = False
+        self._cpu_began = time.process_time()
 
     # ---- messages -----------------------------------------------------------------------------------
 
@@ -203,10 +204,17 @@ class Master:
 
     def _beat(self, now: float) -> None:
         self.beat()
-        self._store.note(last_commit_at=time.time())
+        self._store.note(last_commit_at=time.time(), loop_cpu_s=self._cpu_s())
         for source, rank in enumerate(self._ranks):
             if source != self._comm.rank and now - rank.heard > SILENCE_SECONDS:
                 self.lose(source, f"has not been heard of for {SILENCE_SECONDS:.0f} s")
+
+    def note_cpu(self) -> None:
+        """Note how much CPU directing has taken so far."""
+        self._store.note(loop_cpu_s=self._cpu_s())
+
+    def _cpu_s(self) -> float:
+        return time.process_time() - self._cpu_began
 
     def _commit_if_due(self, now: float, busy: bool) -> None:
         waiting = self._store.n_buffered
@@ -243,6 +251,7 @@ class Master:
             return
         if not self._assigned:
             self._assigned = True
+            self._cpu_began = time.process_time()
             self._store.note(first_assignment_at=time.time())
         rank.rows.update(rows.tolist())
         self._comm.send(source, Assign(rows))

@@ -45,7 +45,7 @@ class Progress:
     """
 
     def __init__(self, n_simulations: int, n_done: int) -> None:
-        self._n_simulations, self._n_done_before = n_simulations, n_done
+        self._n_simulations = n_simulations
         self._done = n_done
         self._best = -np.inf
         self._began = self._shown = time.monotonic()

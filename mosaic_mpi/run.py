@@ -330,6 +330,7 @@ class _Rank0:
         began = time.monotonic()
         try:
             self._loop(master, worker)
+            master.note_cpu()
             worker.close()
             store.end_start(COMPLETE if queue.is_done else STOPPED)
             note = store.fold(master.beat) if queue.is_done else None

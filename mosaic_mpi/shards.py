@@ -345,7 +345,8 @@ class _Exporter:
 
     def completed(self, rows: range) -> NDArray[np.int64]:
         span = np.arange(rows.start, rows.stop)
-        return span[self.results.rows_of("simulations/status", span) == layout.COMPLETED]
+        found: NDArray[np.int64] = span[self.results.rows_of("simulations/status", span) == layout.COMPLETED]
+        return found
 
     def path(self, sim: float) -> Path:
         return self.samples / f"sim_{int(sim):07d}.parquet"

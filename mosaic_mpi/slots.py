@@ -103,16 +103,6 @@ class SlotPool:
         for index in range(self.n_slots):
             self._start(index)
 
-    @property
-    def n_held(self) -> int:
-        """Rows that were submitted and are neither finished nor failed."""
-        return len(self._backlog) + sum(len(slot.rows) for slot in self._slots)
-
-    @property
-    def n_running(self) -> int:
-        """Slots at work."""
-        return sum(bool(slot.rows) for slot in self._slots)
-
     def private_bytes(self) -> int:
         """Memory of the largest slot that it shares with no other process, in bytes (Linux; else 0)."""
         sizes = [0]
