@@ -55,6 +55,7 @@ TABLES: tuple[Table, ...] = (
     Table("simulations/sim_id", "<i4", (_N,), "id, from 1"),
     Table("simulations/status", "|i1", (_N,), "0 pending, 1 completed, 2 failed"),
     Table("simulations/attempts", "<i4", (_N,), "attempts so far"),
+    Table("simulations/failed_attempts", "<i4", (_N,), "those of them that failed"),
     Table("simulations/likelihood", "<f8", (_N,), "log-likelihood, log-mean-exp over finite iterations"),
     Table("simulations/elapsed_s", "<f8", (_N,), "seconds in its slot"),
     Table("simulations/finished_at", "<f8", (_N,), "seconds since 1970-01-01 UTC"),

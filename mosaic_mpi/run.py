@@ -322,7 +322,7 @@ class _Rank0:
     def _direct(self, plan: RunPlan, hellos: list[Hello], worker: Worker) -> int:
         store = self._store
         assert store is not None
-        queue = WorkQueue(store.status, store.attempts, self._options.max_attempts)
+        queue = WorkQueue(store.status, store.failed_attempts, self._options.max_attempts)
         progress = Progress(plan.n_simulations, queue.n_completed + queue.n_failed)
         hosts = [hello.host for hello in hellos]
         interval = self._options.checkpoint_interval_s

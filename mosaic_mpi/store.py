@@ -150,7 +150,7 @@ class Store:
         with h5file.reading(self.path) as file:
             self._header = h5file.read_header(file)
             self.status: NDArray[np.int8] = file["simulations/status"][...]
-            self.attempts: NDArray[np.int32] = file["simulations/attempts"][...]
+            self.failed_attempts: NDArray[np.int32] = file["simulations/failed_attempts"][...]
             self._journal = Journal(self._tables, file)
             commits = file["simulations/commit"][...]
             self._commits = int(commits.max(initial=0))
@@ -160,7 +160,7 @@ class Store:
             for row in np.flatnonzero(((commits > durable) | (commits == 0)) & done):
                 if not self._matches_checksum(file, int(row)):
                     self._forget(int(row))
-            self._count_last_attempts()
+            self._count_attempts_again(file)
             if self._spool is not None:
                 self._spool.truncate(self._spool_end(file))
 
@@ -189,11 +189,11 @@ class Store:
         self.status[row] = layout.PENDING
         self._tables.write("simulations/status", row, [layout.PENDING])
 
-    def _count_last_attempts(self) -> None:
-        """Completed rows took one attempt at least; a kill right after the status left that unwritten."""
-        for row in np.flatnonzero((self.status == layout.COMPLETED) & (self.attempts == 0)):
-            self.attempts[row] = 1
-            self._tables.write("simulations/attempts", int(row), [1])
+    def _count_attempts_again(self, file: Any) -> None:
+        """An attempt that succeeded, and whose result was never quite stored, counts for nothing."""
+        wrong = (self.status == layout.PENDING) & (file["simulations/attempts"][...] != self.failed_attempts)
+        for row in map(int, np.flatnonzero(wrong)):
+            self._tables.write("simulations/attempts", row, [self.failed_attempts[row]])
 
     def _spool_end(self, file: Any) -> int:
         ends = file["series/offset"][...] + file["series/bytes"][...]
@@ -271,12 +271,9 @@ class Store:
         order = np.argsort(batch["row"], kind="stable")
         rows = batch.pop("row")[order]
         with self._guard():
-            attempts = batch.pop("simulations/attempts")[order]
             for name, column in batch.items():
                 self._tables.write_rows(name, rows, column[order])
             self._tables.write_rows("simulations/status", rows, np.full(n_rows, layout.COMPLETED, np.int8))
-            # After the status: of a row without one, they would tell of a failed attempt that was none.
-            self._tables.write_rows("simulations/attempts", rows, attempts)
         self.status[rows] = layout.COMPLETED
         self._commits += n_rows
         self._buffered, self.n_buffered = [], 0
@@ -288,12 +285,13 @@ class Store:
             tables = self._tables
             tables.write("simulations/error", row, [self._journal.error_number(cause, text)])
             tables.write("simulations/attempts", row, [attempts])
+            tables.write("simulations/failed_attempts", row, [attempts])
             if final:
                 tables.write("simulations/finished_at", row, [time.time()])
                 tables.write("simulations/start", row, [self._journal.start_row])
                 tables.write("simulations/status", row, [layout.FAILED])
                 self.status[row] = layout.FAILED
-        self.attempts[row] = attempts
+        self.failed_attempts[row] = attempts
 
     # ---- durability ---------------------------------------------------------------------------------
 

@@ -58,7 +58,7 @@ def small_config(locations: Sequence[str] = ("ETH",), n_days: int = 8, **changes
 
 
 def few_parameters(**changes: Any) -> dict[str, Any]:
-    """A one-location config of which the default prior varies next to nothing, so that files are small."""
+    """A short one-location config of which the default prior varies next to nothing."""
     config = small_config(n_days=2)
     for name, parameter in PARAMETERS.items():
         if parameter.scale is not None and not parameter.low_open:

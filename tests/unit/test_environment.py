@@ -47,7 +47,6 @@ def test_the_launcher_is_found_by_its_variables(case: str) -> None:
     assert find_launcher(variables) == expected
 
 
-@pytest.mark.xfail(strict=True, reason="taken for srun with as many ranks as its daemons")
 def test_open_mpi_4_is_found_where_it_reached_its_nodes_by_srun() -> None:
     """Its daemons are tasks of a step; their children inherit the step's variables."""
     variables = STEP | OPEN_MPI_4 | {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1"}
@@ -61,7 +60,6 @@ def test_children_see_nothing_of_a_launcher(case: str) -> None:
     assert not any(name.startswith(("PMI", "OMPI", "PRTE", "HYD", "SLURM", "PALS")) for name in cleaned)
 
 
-@pytest.mark.xfail(strict=True, reason="only HYD_ and HYDRA_ are taken out")
 def test_children_do_not_see_hydras_control_channel_either() -> None:
     assert without_launcher({"HYDI_CONTROL_FD": "7"}) == {}
 

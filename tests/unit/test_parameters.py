@@ -54,7 +54,7 @@ def test_draws_differ_between_simulations_and_do_not_touch_global_generators(bun
     random.seed(5)
     np.random.seed(5)
     first, second = bundled.draw(0, 1).values, bundled.draw(1, 2).values
-    assert (first != second).all()
+    assert (first != second).mean() > 0.5  # all but what stays as it is
     assert (random.random(), np.random.random()) == expected
 
 
@@ -63,17 +63,16 @@ def test_a_known_draw(tmp_path: Path) -> None:
     prior = DefaultPrior(load_config(write_config(tmp_path, few_parameters())).values)
     found = dict(zip(prior.names, prior.draw(0, 1).values, strict=True))
     uniform = random.Random(1).random
-    normal = [NormalDist().inv_cdf(uniform()) for _ in range(4)]
-    factor = [math.exp(0.5 * z) for z in normal]
-    assert found == pytest.approx(
-        {
-            "decay_days_short": 16 * factor[0],
-            "decay_days_long": 16 * factor[0] + 184 * factor[1],
-            "decay_shape_1": 0.5 * factor[2],
-            "decay_shape_2": 0.5 * factor[3],
-        },
-        rel=1e-14,
-    )
+    factor = {name: math.exp(0.5 * NormalDist().inv_cdf(uniform())) for name in prior.names}
+    short = 16 * factor["decay_days_short"]
+    drawn = {
+        "decay_days_short": short,
+        "decay_days_long": short + 184 * factor["decay_days_long"],
+        "decay_shape_1": 0.5 * factor["decay_shape_1"],
+        "decay_shape_2": 0.5 * factor["decay_shape_2"],
+    }
+    assert {name: found[name] for name in drawn} == pytest.approx(drawn, rel=1e-14)
+    assert {found[name] for name in found.keys() - drawn.keys()} == {0.0, 1.0}
 
 
 def test_names_and_values_cover_every_override(bundled: DefaultPrior) -> None:
@@ -98,6 +97,8 @@ def test_rates_are_lognormal_probabilities_logitnormal_and_real_numbers_normal(b
         if key == "decay_days_long":
             continue
         value = base[key] if name == key else base[key][("ETH", "KEN").index(name[-3:])]
+        if value in (0, 1):
+            continue
         match PARAMETERS[key].scale:
             case "rate":
                 z = (np.log(column) - math.log(value)) / SPREAD
@@ -115,9 +116,11 @@ def test_rates_are_lognormal_probabilities_logitnormal_and_real_numbers_normal(b
 
 
 def test_parameters_vary_independently(bundled: DefaultPrior) -> None:
-    keep = [index for index, name in enumerate(bundled.names) if name != "decay_days_long"]
-    correlation = np.corrcoef(np.argsort(np.argsort(draws(bundled)[:, keep], axis=0), axis=0), rowvar=False)
+    columns = draws(bundled)
+    keep = [i for i, name in enumerate(bundled.names) if name != "decay_days_long" and columns[:, i].std() > 0]
+    correlation = np.corrcoef(np.argsort(np.argsort(columns[:, keep], axis=0), axis=0), rowvar=False)
     n = len(keep)
+    assert n > 40
     assert np.abs(correlation[~np.eye(n, dtype=bool)]).max() < 5.5 / math.sqrt(N_DRAWS)
 
 
@@ -135,13 +138,13 @@ def test_parameters_vary_independently(bundled: DefaultPrior) -> None:
 )
 def test_zeros_and_ones_stay_as_they_are(tmp_path: Path, name: str, value: float, varies: bool) -> None:
     prior = DefaultPrior(values_of(tmp_path, **{name: value}))
-    assert (name in prior.names) == varies
-    assert (name in prior.draw(0, 1).overrides) == varies
+    found = [prior.draw(0, sim_id).values[prior.names.index(name)] for sim_id in (1, 2)]
+    assert (found[0] != found[1]) == varies
+    assert (found == [value, value]) != varies
 
 
 def test_a_zero_at_one_location_stays_there(tmp_path: Path) -> None:
     prior = DefaultPrior(values_of(tmp_path, a_1_j=[0.0, -2.0], tau_i=[0.5, 1.0]))
-    assert [name for name in prior.names if name.startswith(("a_1_j", "tau_i"))] == ["tau_i_ETH", "a_1_j_KEN"]
     overrides = prior.draw(0, 1).overrides
     assert overrides["a_1_j"][0] == 0.0
     assert overrides["a_1_j"][1] != -2.0
@@ -168,5 +171,7 @@ def test_slow_decay_is_never_faster_than_fast_decay(tmp_path: Path, short: int, 
 
 def test_a_subset_of_locations_is_another_run(bundled: DefaultPrior) -> None:
     """Draws go by position, not by name: the results file stores values, so nothing depends on it."""
-    one = DefaultPrior(load_config(None, ("ETH",)).values)
+    one = DefaultPrior(load_config(None, ("KEN",)).values)
     assert set(one.names) < set(bundled.names)
+    place = "theta_j_KEN"
+    assert one.draw(0, 1).values[one.names.index(place)] != bundled.draw(0, 1).values[bundled.names.index(place)]

@@ -102,7 +102,6 @@ def test_each_difference_is_named_with_both_values(tmp_path: Path, case: str) ->
     assert any(all(part in line for part in parts) for line in found), found
 
 
-@pytest.mark.xfail(strict=True, reason="IndexError: NaN in the file, a number now, nothing else in that matrix")
 def test_an_observation_where_there_was_none_is_a_difference_too(tmp_path: Path) -> None:
     with_hole = small_config(reported_cases=[[None] + [1.0] * 7])
     without = small_config(reported_cases=[[3.0] + [1.0] * 7])

@@ -151,7 +151,6 @@ def test_an_empty_run_gives_empty_tables(tmp_path: Path, plan: RunPlan) -> None:
     assert isinstance(results.simulations(), pd.DataFrame)
 
 
-@pytest.mark.xfail(strict=True, reason="asks for the spool although nothing of it is needed")
 def test_a_run_killed_before_its_spool_was_made_gives_an_empty_channel(tmp_path: Path, plan: RunPlan) -> None:
     Store(str(tmp_path / "run.h5"), plan).close()
     (tmp_path / "run.h5.spool").unlink()

@@ -129,7 +129,6 @@ def test_a_lock_left_behind_does_not_make_it_live_for_ever(path: str, plan: RunP
     store.close()
 
 
-@pytest.mark.xfail(strict=True, reason="killed between extension and its first note, it says complete")
 def test_an_extended_run_is_no_longer_complete(tmp_path: Path, path: str) -> None:
     plan = make_plan(tmp_path, 3)
     finished_run(Path(path), plan)

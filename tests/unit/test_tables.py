@@ -76,7 +76,7 @@ def test_one_value_may_become_one_a_location(tmp_path: Path, base: Mapping[str, 
 def test_with_one_location_the_code_may_be_left_out(tmp_path: Path, name: str) -> None:
     one = load_config(write_config(tmp_path)).values
     table = load_table(write(tmp_path, {"sim": [1], name: [0.25]}), one)[1]
-    assert table.names == ("theta_j_ETH",)
+    assert table.names == (name,)
     assert table.draw(0, 1).overrides == {"theta_j": [0.25]}
 
 
@@ -99,8 +99,6 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "unknown location": ({"sim": [1], "theta_j_EHT": [0.1]}, ("theta_j_EHT", "did you mean theta_j_ETH?")),
     "location of a global": ({"sim": [1], "rho_ETH": [0.1]}, ("rho_ETH", "not a parameter")),
     "one for all locations": ({"sim": [1], "theta_j": [0.1]}, ("theta_j", "one value a location", "theta_j_ETH")),
-    "no effect": ({"sim": [1], "psi_star_a_ETH": [1.0]}, ("psi_star_a_ETH", "would change nothing")),
-    "count instead": ({"sim": [1], "prop_S_initial_ETH": [0.5]}, ("would change nothing", "give S_j_initial")),
     "text": ({"sim": [1], "rho": ["x"]}, ("rho", "found string", "numbers")),
     "true": ({"sim": [1], "rho": [True]}, ("rho", "found bool", "numbers")),
     "missing value": ({"sim": [1, 2], "rho": [0.1, None]}, ("rho", "nothing in row 2", "[0, 1]")),
@@ -149,13 +147,11 @@ def test_what_is_no_table_is_named(tmp_path: Path, base: Mapping[str, Any], cont
         load_table(str(path), base)
 
 
-@pytest.mark.xfail(strict=True, reason="ArrowInvalid escapes; 1e300 becomes a negative id")
 @pytest.mark.parametrize("sim", [2**60 + 1, 1e300], ids=["int", "float"])
 def test_an_id_beyond_all_numbers_is_refused(tmp_path: Path, base: Mapping[str, Any], sim: float) -> None:
     assert "sim" in problems(tmp_path, base, {"sim": [sim]})[0]
 
 
-@pytest.mark.xfail(strict=True, reason="zeta_ratio 0 passes and divides by zero in slots")
 def test_a_ratio_that_would_be_divided_by_cannot_be_zero(tmp_path: Path, base: Mapping[str, Any]) -> None:
     assert "zeta_ratio" in problems(tmp_path, base, {"sim": [1], "zeta_ratio": [0.0]})[0]
 
@@ -165,7 +161,10 @@ DERIVED = {
         {"beta_j0_tot_ETH": 0.4, "p_beta_ETH": 0.25, "beta_j0_tot_KEN": 0.8, "p_beta_KEN": 0.5},
         {"beta_j0_hum": [0.25 * 0.4, 0.5 * 0.8], "beta_j0_env": [0.75 * 0.4, 0.5 * 0.8]},
     ),
-    "the share alone": ({"p_beta_KEN": 0.25}, {"beta_j0_hum": [0.25, 0.125], "beta_j0_env": [0.25, 0.375]}),
+    "the share alone, at its own location": (
+        {"p_beta_KEN": 0.25},
+        {"beta_j0_hum": [0.5, 0.125], "beta_j0_env": [0.5, 0.375]},
+    ),
     "decay from its spread": ({"decay_days_spread": 30.0}, {"decay_days_long": 46.0}),
     "decay from spread and short": ({"decay_days_spread": 30.0, "decay_days_short": 8.0}, {"decay_days_long": 38.0}),
     "zeta_2 from the ratio": ({"zeta_ratio": 4.0}, {"zeta_2": 0.125}),
