@@ -17,6 +17,7 @@ from mosaic_mpi.run import (
     RunOptions,
     describe_channels,
     preload_module,
+    refuse_misplaced,
     refuse_unwritable,
     report,
 )
@@ -40,6 +41,7 @@ def dry_run(options: RunOptions) -> int:
         return EXIT_COMPLETE
     fork_server.start_fork_server(preload_module(options.plan.simulator))
     try:
+        refuse_misplaced(options.output)
         plan = load_plan(options.plan, environment.engine_versions())
         refuse_unwritable(options.output)
         plan = describe_channels(plan)

@@ -5,10 +5,11 @@ Owns the use of `multiprocessing`'s fork server. Knows nothing of simulations.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
@@ -37,11 +38,18 @@ def start_fork_server(preload: str | None) -> None:
     context.set_forkserver_preload(modules)
     if len(tempfile.gettempdir()) > _MAX_SOCKET_PATH:
         tempfile.tempdir = "/tmp"
+    with _without_launcher():
+        forkserver.ensure_running()
+
+
+@contextlib.contextmanager
+def _without_launcher() -> Iterator[None]:
+    """Hide the launcher's variables from processes that start meanwhile."""
     saved = dict(os.environ)
     for name in saved.keys() - environment.without_launcher(saved).keys():
         del os.environ[name]
     try:
-        forkserver.ensure_running()
+        yield
     finally:
         os.environ.update(saved)
 
@@ -65,7 +73,8 @@ def spawn(target: Callable[..., None], *arguments: Any) -> tuple[ForkServerProce
     ours, theirs = context.Pipe()
     process = context.Process(target=target, args=(theirs, *arguments), daemon=False)
     try:
-        process.start()
+        with _without_launcher():  # a fork server that has died is started again here
+            process.start()
     except (EOFError, OSError) as error:
         message = f"no process can be started on {environment.host()}: {error or type(error).__name__}"
         raise EngineError(f"{message}; is there memory and a writable {tempfile.gettempdir()}?") from None

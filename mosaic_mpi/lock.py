@@ -57,13 +57,13 @@ class WriterLock:
             os.close(self._descriptor)
 
     def _acquire(self) -> int:
+        if not self._flock_works():
+            return self._acquire_by_creation()
         while True:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                if error.errno in _REFUSED:
-                    return self._acquire_by_creation(descriptor)
                 holder = self._holder()
                 os.close(descriptor)
                 if error.errno not in _BUSY:
@@ -78,12 +78,23 @@ class WriterLock:
             return os.path.samestat(os.fstat(descriptor), os.stat(self._path))
         return False
 
-    def _acquire_by_creation(self, descriptor: int) -> int:
+    def _flock_works(self) -> bool:
+        """Whether this file system grants locks, tried on a file of our own."""
+        probe = f"{self._path}-{environment.host()}-{os.getpid()}"
+        descriptor = os.open(probe, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in _REFUSED:
+                return False
+            raise
+        finally:
+            os.close(descriptor)
+            os.unlink(probe)
+        return True
+
+    def _acquire_by_creation(self) -> int:
         """Without flock, whoever created the file holds the lock until it is removed."""
-        empty = os.fstat(descriptor).st_size == 0
-        os.close(descriptor)
-        if empty:
-            self._path.unlink()
         try:
             return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         except FileExistsError:

@@ -10,8 +10,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -261,6 +260,15 @@ class Results:
                 ]
                 yield row, arrays
 
+    def _open_spool(self, path: str) -> BinaryIO:
+        try:
+            return open(path, "rb")
+        except FileNotFoundError:
+            # Opened just before the run was folded, the file we have is the one of before.
+            if self._read_header().folded:
+                raise InputError(f"{self.path}: was completed just now; read it again") from None
+            raise InputError(f"{path}: missing; it holds the time series of {self.path}") from None
+
     @contextlib.contextmanager
     def _chunks(self, file: Any, n_rows: int) -> Iterator[Any]:
         """Give a function from row and channel to compressed bytes, wherever they lie."""
@@ -272,9 +280,7 @@ class Results:
         if not n_rows:
             yield None
             return
-        if not Path(path).exists():
-            raise InputError(f"{path}: missing; it holds the time series of {self.path}")
         offsets, sizes = file["series/offset"][...], file["series/bytes"][...]
-        with open(path, "rb") as spool:
+        with self._open_spool(path) as spool:
             descriptor = spool.fileno()
             yield lambda row, index: os.pread(descriptor, int(sizes[row, index]), int(offsets[row, index]))

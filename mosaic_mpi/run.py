@@ -224,9 +224,10 @@ class _Rank0:
 
     def _prepare_and_direct(self) -> int:
         hellos = self._collect_hellos()
+        refuse_misplaced(self._options.output)
         plan = load_plan(self._options.plan, environment.engine_versions())
         if not self._options.overwrite and is_finished(self._options.output, plan):
-            print(f"{self._options.output} is complete: {plan.n_simulations} simulations; nothing to do")
+            print(f"{self._options.output} is complete: {plan.n_simulations} simulations; nothing to do", flush=True)
             self._send_order(EXIT_COMPLETE)
             return EXIT_COMPLETE
         refuse_unwritable(self._options.output)
@@ -389,14 +390,18 @@ class _Rank0:
         return EXIT_COMPLETE
 
 
-def refuse_unwritable(output: str) -> None:
-    """Refuse an output that is a folder, or lies where nothing can be written."""
+def refuse_misplaced(output: str) -> None:
+    """Refuse an output that is a folder, or lies in none."""
     path = Path(output)
-    folder = path.absolute().parent
     if path.is_dir():
         raise InputError(f"--output {output}: is a folder, expected the name of a file")
-    if not folder.is_dir():
-        raise InputError(f"--output {output}: the folder {folder} does not exist")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"--output {output}: the folder {path.absolute().parent} does not exist")
+
+
+def refuse_unwritable(output: str) -> None:
+    """Refuse an output whose folder cannot be written."""
+    folder = Path(output).absolute().parent
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"--output {output}: no permission to write into {folder}")
 

@@ -50,7 +50,7 @@ def is_finished(path: str, plan: RunPlan) -> bool:
         header = h5file.read_header(file)
         _refuse_other_plan(path, file, header, plan)
         done = not (file["simulations/status"][...] == layout.PENDING).any()
-        folded = header.folded or not header.channels
+        folded = (header.folded and not Path(layout.spool_path(path)).exists()) or not header.channels
         return bool(done and folded and header.n_simulations == plan.n_simulations)
 
 
