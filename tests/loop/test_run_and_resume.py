@@ -187,9 +187,7 @@ def test_bad_options_end_with_2_and_say_what_is_expected(cli: Cli, arguments: li
 
 
 OUTPUTS = [
-    pytest.param(
-        *("folder", "is a folder"), marks=pytest.mark.xfail(strict=True, reason="said to be no HDF5 file instead")
-    ),
+    ("folder", "is a folder"),
     ("no/where/r.h5", "does not exist"),
 ]
 
