@@ -122,7 +122,8 @@ def _read(path: str) -> Mapping[str, Any]:
         raise InputError(f"--control {path}: not JSON: {error}") from None
     if not isinstance(document, dict):
         raise InputError(f"--control {path}: found no object, expected MOSAIC's control settings")
-    return document
+    inner = document.get("control")  # so MOSAIC itself writes them to 1_inputs/control.json
+    return inner if isinstance(inner, dict) else document
 
 
 def _section(document: Mapping[str, Any], name: str, problems: list[str]) -> Mapping[str, Any]:
@@ -136,7 +137,7 @@ def _section(document: Mapping[str, Any], name: str, problems: list[str]) -> Map
 def _count(section: Mapping[str, Any], name: str, problems: list[str]) -> int | None:
     """A positive whole number; null, and MOSAIC's text "auto", mean none."""
     found = section.get(name)
-    if found is None or isinstance(found, str):
+    if found in (None, {}, []) or isinstance(found, str):
         return None
     if not isinstance(found, bool) and isinstance(found, (int, float)) and found >= 1 and float(found).is_integer():
         return int(found)
@@ -150,7 +151,7 @@ def _likelihood(section: Mapping[str, Any], problems: list[str]) -> LikelihoodSe
     for key, found in section.items():
         if key not in known:
             problems.append(f"likelihood.{key}: not a setting of the likelihood{suggestion(key, known)}")
-        elif found is not None:
+        elif found not in (None, {}, []):  # jsonlite writes NULL as null, or as an empty object
             values[key] = _setting(key, found, problems)
     return LikelihoodSettings(**values)
 

@@ -24,9 +24,9 @@ _SERIES_SIMULATIONS = 8
 def export_samples(path: str, output: str) -> str:
     """Write one row a completed simulation: ids, seeds, likelihood and parameters.
 
-    Columns, all float64, as in MOSAIC's shards: ``sim``, ``iter`` (1), ``seed_sim`` (the sim), ``seed_iter``
-    (the engine's seed with one iteration, else null), ``likelihood``, one a parameter. ``run --samples`` reads
-    such a table.
+    Columns, all float64, as in MOSAIC's shards: ``sim``, ``iter`` (1), ``seed_sim`` (the sim), ``seed_iter`` (the
+    engine's seed where one iteration alone made the likelihood, else null), ``likelihood``, one a parameter.
+    ``run --samples`` reads such a table.
 
     Parameters
     ----------
@@ -56,7 +56,8 @@ def export_samples(path: str, output: str) -> str:
 def _samples_block(results: Results, rows: Any) -> pa.Table:
     sims = results.rows_of("simulations/sim_id", rows).astype(np.float64)
     seeds = results.rows_of("iterations/seed", rows)[:, 0].astype(np.float64)
-    collapsed = np.full(len(rows), results.header.n_iterations > 1)
+    finite = np.isfinite(results.rows_of("iterations/likelihood", rows)).any(axis=1)
+    collapsed = finite & (results.header.n_iterations > 1)  # where none is finite, iteration 1 stands for all
     columns: dict[str, Any] = {
         "sim": sims,
         "iter": np.ones(len(rows)),
@@ -66,7 +67,10 @@ def _samples_block(results: Results, rows: Any) -> pa.Table:
     }
     if results.parameter_names:
         values = results.rows_of("parameters/values", rows)
-        columns |= {name: values[:, index] for index, name in enumerate(results.parameter_names)}
+        columns |= {
+            name: pa.array(values[:, index], from_pandas=True)  # NaN, R's NA, as null
+            for index, name in enumerate(results.parameter_names)
+        }
     return pa.table(columns)
 
 
