@@ -13,10 +13,6 @@ import runs
 import slurm_cluster
 from launchers import Launcher
 
-REFERENCE = "seconds=0.001,size=12"
-"""Settings of the stand-in for LASER in `reference`; they belong to the plan."""
-REAL = ("--locations", "ETH", "--n-iterations", "1", "--save", "reported_cases")
-"""Options of `real_reference`."""
 CLUSTERS = pytest.StashKey[list[slurm_cluster.SlurmCluster]]()
 LaunchersByName = Callable[[str], Launcher]
 
@@ -80,7 +76,7 @@ def place(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[runs.Workp
 def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
     """The numbers of 40 simulations from a single process with one slot."""
     workplace = runs.Workplace(tmp_path_factory.mktemp("reference"))
-    ended = workplace.complete(launchers.alone(), 1, fake=REFERENCE)
+    ended = workplace.complete(launchers.alone(), 1, fake=runs.REFERENCE)
     assert ended.code == 0, ended.output
     return workplace.numbers()
 
@@ -89,6 +85,6 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]
 def real_reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
     """The numbers of four LASER simulations, likewise."""
     workplace = runs.Workplace(tmp_path_factory.mktemp("real_reference"))
-    ended = workplace.complete(launchers.alone(), 1, *REAL, n_simulations=4, fake=None)
+    ended = workplace.complete(launchers.alone(), 1, *runs.REAL, n_simulations=4, fake=None)
     assert ended.code == 0, ended.output
     return workplace.numbers()

@@ -27,6 +27,11 @@ from mosaic_mpi.summary import Summary, summarise
 
 MARK = "MOSAIC_MPI_TEST_MARK"
 FAKE = "seconds=0.05,size=12"
+"""Settings of the stand-in for LASER: 0.15 s a simulation."""
+REFERENCE = "seconds=0.001,size=12"
+"""Settings of the stand-in for LASER in the fixture `reference`; they belong to the plan."""
+REAL = ("--locations", "ETH", "--n-iterations", "1", "--save", "reported_cases")
+"""Options of the fixture `real_reference`."""
 _RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
 
 
@@ -250,13 +255,15 @@ class Workplace:
 def numbers_of(path: Path) -> dict[str, np.ndarray]:
     """All that a results file says of its completed simulations, except times and places, by sim_id."""
     results = Results(path)
-    parameters, likelihoods = results.parameters(), results.likelihoods()
+    rows = results.completed()  # once: the file may be growing
+    ids = results.table("simulations/sim_id")[rows]
     return {
-        "sim": parameters.index.to_numpy(),
-        "likelihood and parameters": parameters.to_numpy(),
-        "iterations": likelihoods.to_numpy(),
-        "seeds": results.table("iterations/seed")[results.completed()],
-        **{name: results.channel(name).to_numpy() for name in results.channels},
+        "sim": ids,
+        "likelihood": results.table("simulations/likelihood")[rows],
+        "parameters": results.table("parameters/values")[rows],
+        "iterations": results.table("iterations/likelihood")[rows],
+        "seeds": results.table("iterations/seed")[rows],
+        **{name: results.channel(name, ids.tolist()).to_numpy() for name in results.channels},
     }
 
 

@@ -15,7 +15,6 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -176,22 +175,19 @@ class SlurmCluster:
             daemon.terminate()
         for daemon in reversed(self._daemons):
             _end(daemon)
-        for process in self._steps():
+        for process in self.steps():
             with contextlib.suppress(psutil.Error):
                 process.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _steps(self) -> Sequence[psutil.Process]:
-        """Step daemons, which outlive slurmd: ours are those with our configuration."""
-        return [
-            process
-            for process in psutil.process_iter(["name"])
-            if process.info["name"] == "slurmstepd" and self._is_ours(process)
-        ]
+    def steps(self) -> list[psutil.Process]:
+        """Daemons of steps and batch scripts, which outlive slurmd: ours are those with files of ours open."""
+        named = (process for process in psutil.process_iter(["name"]) if process.info["name"] == "slurmstepd")
+        return [process for process in named if self._is_ours(process.pid)]
 
-    def _is_ours(self, process: psutil.Process) -> bool:
-        with contextlib.suppress(psutil.Error):
-            return process.environ().get("SLURM_CONF") == self.variables["SLURM_CONF"]
+    def _is_ours(self, pid: int) -> bool:
+        with contextlib.suppress(OSError):
+            return any(str(self.folder) in os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir())
         return False
 
 

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import REAL, REFERENCE
 from launchers import NAMES, Launcher
-from runs import Workplace, assert_same_numbers
+from runs import REAL, REFERENCE, Workplace, assert_same_numbers
 
 pytestmark = pytest.mark.timeout(120)
 
