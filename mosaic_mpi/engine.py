@@ -10,7 +10,6 @@ import logging
 import threading
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mosaic_mpi.likelihood import dispersion
+from mosaic_mpi.plan import Channel
 
 _TIME_CHANNELS = (
     *("S", "E", "Isym", "Iasym", "R", "V1", "V2"),
@@ -34,15 +34,6 @@ _FORCED = {"calc_likelihood": False, "visualize": False, "pdf": False, "quiet": 
 
 score = scoring.calc_model_likelihood
 """The engine's scorer; see `mosaic_mpi.likelihood`."""
-
-
-@dataclass(frozen=True)
-class ChannelKind:
-    """What a channel looks like: names of its axes, lengths and NumPy dtype."""
-
-    axes: tuple[str, ...]
-    shape: tuple[int, ...]
-    dtype: str
 
 
 def quieten() -> None:
@@ -94,7 +85,7 @@ def channel(results: Any, name: str) -> NDArray[Any]:
     return array
 
 
-def describe(values: Mapping[str, Any]) -> dict[str, ChannelKind]:
+def describe(values: Mapping[str, Any]) -> dict[str, Channel]:
     """Set the model up without running it: the engine's own checks, and every channel it will have.
 
     Parameters
@@ -105,7 +96,7 @@ def describe(values: Mapping[str, Any]) -> dict[str, ChannelKind]:
     Returns
     -------
     dict
-        Channel name to its kind.
+        By name.
 
     Raises
     ------
@@ -116,7 +107,7 @@ def describe(values: Mapping[str, Any]) -> dict[str, ChannelKind]:
     model = metapop.Model(parameters)
     model.components = [getattr(metapop, name) for name in _COMPONENTS]
     results = metapop.RInterface(model)
-    kinds: dict[str, ChannelKind] = {}
+    kinds: dict[str, Channel] = {}
     for names, axes in (
         (_TIME_CHANNELS, ("location", "time")),
         (_PAIR_CHANNELS, ("location", "to_location")),
@@ -124,7 +115,7 @@ def describe(values: Mapping[str, Any]) -> dict[str, ChannelKind]:
         for name in names:
             if hasattr(results, name):
                 array = getattr(results, name)
-                kinds[name] = ChannelKind(axes, tuple(array.shape), array.dtype.str)
+                kinds[name] = Channel(name, axes, tuple(array.shape), array.dtype.str)
     return kinds
 
 

@@ -194,13 +194,13 @@ class RunPlan:
         first = (np.asarray(self.sim_ids[rows], dtype=np.int64) - 1) * self.n_iterations
         return (first[:, None] + np.arange(1, self.n_iterations + 1)).astype(np.int32)
 
-    def with_channels(self, kinds: Mapping[str, Any]) -> RunPlan:
+    def with_channels(self, kinds: Mapping[str, Channel]) -> RunPlan:
         """Return the plan with its saved channels described by the engine.
 
         Parameters
         ----------
         kinds : mapping
-            Channel name to its `ChannelKind`.
+            What the engine has, by name.
 
         Raises
         ------
@@ -213,8 +213,7 @@ class RunPlan:
             for name in self.save
             if name not in kinds
         ]
-        known = [name for name in self.save if name in kinds]
-        channels = tuple(Channel(name, kinds[name].axes, kinds[name].shape, kinds[name].dtype) for name in known)
+        channels = tuple(kinds[name] for name in self.save if name in kinds)
         problems += [
             f"--save {channel.name}: one simulation takes {size / 2**30:.1f} GiB, at most 4 GiB can be stored"
             for channel in channels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -157,3 +158,17 @@ def test_what_the_engine_refuses_is_told_before_any_worker_starts(tmp_path: Path
     assert "decay_days_short" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "r.h5").exists()
+
+
+def test_the_rank_itself_never_loads_the_engine(tmp_path: Path) -> None:
+    """Else a node would hold it once more, and the first simulation would wait for a second import."""
+    arguments = ["--locations", "ETH", "--n-simulations", "3", "--output", str(tmp_path / "run.h5")]
+    process = subprocess.Popen([sys.executable, "-m", "mosaic_mpi", "run", *arguments])
+    loaded = ""
+    while process.poll() is None:
+        with contextlib.suppress(OSError):
+            loaded = Path(f"/proc/{process.pid}/maps").read_text() or loaded
+        time.sleep(0.05)
+    assert process.returncode == 0
+    assert "h5py" in loaded  # it is looked at after its imports
+    assert "llvmlite" not in loaded
