@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="mosaic_mpi",
         description="Run LASER cholera simulations over MPI into one results file that resumes.",
         epilog=_EXIT_CODES,
@@ -53,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     run = commands.add_parser(
         "run",
+        allow_abbrev=False,
         help="run simulations, or resume",
         description="Run simulations on this machine, or under mpirun or srun on many. Given again, the same "
         "command resumes where the file stands; with a larger --n-simulations it extends the run.",
@@ -107,14 +109,14 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def _add_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    status = commands.add_parser("status", help="where a run stands, also while it runs")
+    status = commands.add_parser("status", allow_abbrev=False, help="where a run stands, also while it runs")
     status.add_argument("file", metavar="FILE", help="results file")
     status.add_argument("--json", action="store_true", help="for programs")
     status.set_defaults(function=_status)
 
 
 def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    export = commands.add_parser("export", help="results as Parquet tables")
+    export = commands.add_parser("export", allow_abbrev=False, help="results as Parquet tables")
     export.add_argument("file", metavar="FILE", help="results file")
     export.add_argument("--samples", metavar="OUT.parquet", help="one row a simulation: likelihood and parameters")
     export.add_argument(
@@ -128,7 +130,7 @@ def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _add_sample(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    sample = commands.add_parser("sample", help="MOSAIC's draws alone, as a Parquet table")
+    sample = commands.add_parser("sample", allow_abbrev=False, help="MOSAIC's draws alone, as a Parquet table")
     sample.add_argument(
         "--config", metavar="FILE", help="laser-cholera config, JSON or JSON.gz (default: the engine's own)"
     )

@@ -32,6 +32,7 @@ from mosaic_mpi.catalogue import (
     Parameter,
 )
 from mosaic_mpi.errors import InputError
+from mosaic_mpi.jsontext import parse_json
 from mosaic_mpi.nearest import suggestion
 
 BUNDLED = "laser-cholera's bundled config"
@@ -94,7 +95,7 @@ def load_config(path: str | None, locations: Sequence[str] | None = None) -> Con
     source = path if path is not None else BUNDLED
     text = _read_text(path)
     try:
-        raw = json.loads(text)
+        raw = parse_json(text)
     except json.JSONDecodeError as error:
         message = f"{source}: not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
         raise InputError(message) from None
@@ -105,7 +106,7 @@ def load_config(path: str | None, locations: Sequence[str] | None = None) -> Con
 
 def parse_config(text: str, locations: Sequence[str] | None, source: str) -> Config:
     """Build a `Config` from JSON text already known to be good (a results file's own copy)."""
-    return _Reader(source, text, json.loads(text)).read(locations)
+    return _Reader(source, text, parse_json(text)).read(locations)
 
 
 def _read_text(path: str | None) -> str:
@@ -221,12 +222,21 @@ class _Reader:
         for key in (*MATRICES, *OBSERVATIONS, *(key for key in CONFIDENCE if self.raw.get(key) is not None)):
             values[key] = self._matrix(key, len(locations), n_ticks, keep)
         self._check_period()
+        self._check_peaks()
         return {key: values[key] for key in self.raw if key in values}  # in the config's order
 
     def _check_period(self) -> None:
         found = self.raw.get("p")
         if not _is_number(found) or not float(found).is_integer() or found <= 0:
             self._problem("p", _describe(found), "a whole number of days, the period of the seasonality")
+
+    def _check_peaks(self) -> None:
+        peaks = self.raw.get("epidemic_peaks")
+        keys = {"iso_code", "peak_date"}
+        if peaks is not None and not (
+            isinstance(peaks, list) and all(isinstance(peak, dict) and keys <= peak.keys() for peak in peaks)
+        ):
+            self._problem("epidemic_peaks", _describe(peaks), "a list of objects with iso_code and peak_date")
 
     def _extra(self, key: str, n_locations: int, keep: list[int]) -> Any:
         value = self.raw[key]

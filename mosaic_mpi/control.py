@@ -6,7 +6,6 @@ defaults are MOSAIC's. Knows no config and no engine.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mosaic_mpi.errors import InputError
+from mosaic_mpi.jsontext import parse_json
 from mosaic_mpi.mosaic.priors import InputProblems
 from mosaic_mpi.mosaic.sampling_flags import SamplingFlags
 from mosaic_mpi.nearest import suggestion
@@ -115,7 +115,7 @@ def load_control(path: str | None) -> Control:
 
 def _read(path: str) -> Mapping[str, Any]:
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        document = parse_json(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"--control {path}: cannot be read: {error.strerror}") from None
     except ValueError as error:
@@ -137,7 +137,10 @@ def _section(document: Mapping[str, Any], name: str, problems: list[str]) -> Map
 def _count(section: Mapping[str, Any], name: str, problems: list[str]) -> int | None:
     """A positive whole number; null, and MOSAIC's text "auto", mean none."""
     found = section.get(name)
-    if found in (None, {}, []) or isinstance(found, str):
+    for key in section:
+        if key != name and suggestion(key, [name], cutoff=0.9):
+            problems.append(f"calibration.{key}: not a setting of MOSAIC; did you mean {name}?")
+    if found in (None, {}, [], "auto"):
         return None
     if not isinstance(found, bool) and isinstance(found, (int, float)) and found >= 1 and float(found).is_integer():
         return int(found)

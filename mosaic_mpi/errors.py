@@ -5,6 +5,7 @@ MosaicError
     PlanMismatch    the results file belongs to another plan (exit 2)
     FileInUse       another run writes the results file (exit 2)
     LaunchError     launcher, MPI library or hosts do not fit together (exit 2)
+    Interrupted     the run was ended from outside (exit 75)
     StorageError    the results file cannot be written just now (exit 75)
     EngineError     the engine or its processes cannot run at all (exit 1)
 """
@@ -52,6 +53,12 @@ class FileInUse(InputError):
 
 class LaunchError(InputError):
     """The launcher, the MPI library or the hosts do not fit together."""
+
+
+class Interrupted(MosaicError):
+    """The run was ended from outside; what was finished is kept."""
+
+    exit_code = EXIT_STOPPED
 
 
 class StorageError(MosaicError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mosaic_mpi.errors import InputError, StorageError
+from mosaic_mpi.h5file import is_hdf5
 from mosaic_mpi.results import Results
 
 _BLOCK_ROWS = 16384
@@ -146,9 +148,16 @@ def write_parquet(output: str, blocks: Iterator[pa.Table]) -> None:
 
     Raises
     ------
+    InputError
+        The name is a folder's, or a results file's.
     StorageError
         It cannot be written.
     """
+    target = Path(output)
+    if target.is_dir() or not target.absolute().parent.is_dir():
+        raise InputError(f"{output}: is a folder, or lies in none; expected the name of a Parquet file")
+    if is_hdf5(target) or output.endswith(".spool"):
+        raise InputError(f"{output}: is a results file or part of one; it was left alone, give another name")
     temporary = f"{output}.tmp-{os.getpid()}"
     try:
         first = next(blocks)

@@ -14,6 +14,7 @@ from mosaic_mpi import layout
 from mosaic_mpi.tablefile import TableFile, cut
 
 _CAUSE_BYTES = 16
+_OTHER_TEXTS = f"other texts: only the first {layout.N_ERRORS - 1} different ones are kept"
 
 
 class Journal:
@@ -68,9 +69,12 @@ class Journal:
     def error_number(self, cause: str, text: str) -> int:
         """Count a failed attempt; return its text's row in ``errors/*``, from 1."""
         key = (cause.encode()[:_CAUSE_BYTES], cut(text, layout.ERROR_BYTES, keep_end=True))
+        if key not in self._errors and len(self._errors) >= layout.N_ERRORS - 1:
+            cause, text = "other", _OTHER_TEXTS
+            key = (cause.encode(), text.encode())
         row = self._errors.get(key)
         if row is None:
-            row = self._errors[key] = min(len(self._errors), layout.N_ERRORS - 1)
+            row = self._errors[key] = len(self._errors)
             self._tables.write_text("errors/cause", row, cause)
             self._tables.write_text("errors/text", row, text, keep_end=True)
             self._tables.write("progress/n_errors", 0, [row + 1])

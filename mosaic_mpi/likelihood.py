@@ -40,7 +40,8 @@ class Likelihood:
 
     def __init__(self, values: Mapping[str, Any], settings: LikelihoodSettings, scorer: Callable[..., float]) -> None:
         self._scorer = scorer
-        n_days = min(values["reported_cases"].shape[1], values["reported_deaths"].shape[1])
+        # As many days as there are of all; the engine's Analyzer cuts to the simulated ones too.
+        n_days = min(values[key].shape[1] for key in ("reported_cases", "reported_deaths", "psi_jt"))
         first_day = date.fromisoformat(str(values["date_start"])[:10])
         start, deaths_start = scored_window(settings, first_day, n_days)
         self._window = np.s_[:, start:n_days]

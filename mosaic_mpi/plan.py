@@ -329,7 +329,7 @@ def load_prior(options: PlanOptions) -> tuple[MosaicPrior, int]:
 
 def _weight_problems(settings: LikelihoodSettings, config: Config) -> list[str]:
     """Weights whose number does not fit the config."""
-    n_days = config.values["reported_cases"].shape[1]
+    n_days = min(config.values[key].shape[1] for key in ("reported_cases", "reported_deaths", "psi_jt"))
     first_day, _ = scored_window(settings, config.date_start, n_days)
     expected = {"location": len(config.locations), "time": n_days - first_day}
     given = {"location": settings.weights_location, "time": settings.weights_time}

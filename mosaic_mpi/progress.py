@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mosaic_mpi.console import is_terminal, say
+
 _FIRST_LINE_SECONDS = 10.0
 _LINE_SECONDS = 30.0
 _BAR_SECONDS = 0.2
@@ -48,11 +50,12 @@ class Progress:
         self._n_simulations = n_simulations
         self._done = n_done
         self._best = -np.inf
+        self.n_nonfinite = 0
         self._began = self._shown = time.monotonic()
         self._next_line = self._began + _FIRST_LINE_SECONDS
         self._history: deque[tuple[float, int]] = deque([(self._began, n_done)])
         self._causes: Counter[str] = Counter()
-        self._bar = self._make_bar() if sys.stderr.isatty() else None
+        self._bar = self._make_bar() if is_terminal(sys.stderr) else None
 
     def _make_bar(self) -> Any:
         from tqdm import tqdm
@@ -71,6 +74,7 @@ class Progress:
     def results(self, n_results: int, likelihoods: NDArray[np.float64]) -> None:
         """Take note of finished simulations and their log-likelihoods."""
         finite = likelihoods[np.isfinite(likelihoods)]
+        self.n_nonfinite += len(likelihoods) - len(finite)
         if len(finite):
             self._best = max(self._best, float(finite.max()))
 
@@ -126,7 +130,7 @@ class Progress:
         """Print a line without disturbing the bar."""
         if self._bar is not None:
             self._bar.clear()
-        print(line, flush=True)
+        say(line)
 
     def close(self) -> None:
         """Take the bar off."""

@@ -7,6 +7,7 @@ its lock.
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -25,8 +26,9 @@ _TEMPORARY = ".tmp-"
 
 def remove_leftovers(path: str) -> None:
     """Remove what a killed rewrite left."""
-    for leftover in Path(path).parent.glob(f"{Path(path).name}*{_TEMPORARY}*"):
-        leftover.unlink()
+    for file in (path, layout.spool_path(path)):
+        for leftover in Path(file).parent.glob(f"{glob.escape(Path(file).name)}{_TEMPORARY}*"):
+            leftover.unlink()
 
 
 def create(path: str, plan: RunPlan) -> None:

@@ -10,7 +10,6 @@ import json
 import os
 import pickle
 import shlex
-import sys
 import time
 import traceback
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import numpy as np
 from mosaic_mpi import environment, fake, fork_server, slot_process
 from mosaic_mpi.allocation import allocate, hidden_cores
 from mosaic_mpi.comm import Comm, connect
+from mosaic_mpi.console import complain, say
 from mosaic_mpi.environment import Launcher
 from mosaic_mpi.errors import (
     EXIT_COMPLETE,
@@ -29,13 +29,14 @@ from mosaic_mpi.errors import (
     EXIT_STOPPED,
     EngineError,
     InputError,
+    Interrupted,
     LaunchError,
     MosaicError,
     StorageError,
 )
 from mosaic_mpi.layout import BROKEN, COMPLETE, STOPPED
 from mosaic_mpi.master import SILENCE_SECONDS, Master
-from mosaic_mpi.messages import FOR_MASTER, Broken, Hello
+from mosaic_mpi.messages import FOR_MASTER, Broken, Hello, Stop
 from mosaic_mpi.plan import PlanOptions, RunPlan, SlotPlan, load_plan
 from mosaic_mpi.progress import Progress, duration
 from mosaic_mpi.signals import StopSignals
@@ -45,7 +46,7 @@ from mosaic_mpi.worker import MASTER, Worker
 from mosaic_mpi.workqueue import WorkQueue
 
 _HELLO_SECONDS = 300.0
-_WAIT_SECONDS = (0.0005, 0.005)
+_WAIT_SECONDS = (0.0005, 0.01)
 """First and longest wait of an idle rank under MPI, which has nothing to wait on."""
 _WAIT_ALONE_SECONDS = 0.2
 
@@ -98,7 +99,7 @@ def start(options: RunOptions) -> int:
 
 def report(error: MosaicError) -> None:
     """Print an error the way a user should see it."""
-    print(f"mosaic_mpi: {error}", file=sys.stderr, flush=True)
+    complain(f"mosaic_mpi: {error}")
 
 
 def describe_channels(plan: RunPlan) -> RunPlan:
@@ -172,6 +173,8 @@ class _OtherRank:
                     worker.handle(message)
                     busy = True
                 wait.after(worker.step(wait.seconds) or busy)
+                if MASTER in self._comm.lost_ranks():
+                    os._exit(EXIT_STOPPED)
                 if time.monotonic() - worker.heard > SILENCE_SECONDS or os.getppid() != parent:
                     os._exit(EXIT_STOPPED)  # nobody is left to speak MPI with
         finally:
@@ -194,31 +197,41 @@ class _Rank0:
     def __init__(self, options: RunOptions, comm: Comm, launcher: Launcher, signals: StopSignals) -> None:
         self._options, self._comm, self._launcher, self._signals = options, comm, launcher, signals
         self._store: Store | None = None
-        self._plan_sent = False
+        self._plan_sent = self._began = False
 
     def run(self) -> int:
         """Prepare, direct, and tell how it ended."""
         try:
+            self._signals.interrupts = True
             return self._prepare_and_direct()
+        except KeyboardInterrupt:
+            say("stopped; what was finished is kept")
+            self._say_how_to_resume()
+            return self._give_up(EXIT_STOPPED, STOPPED)
         except MosaicError as error:
             report(error)
-            if error.exit_code == EXIT_STOPPED and self._store is not None:
+            if error.exit_code == EXIT_STOPPED:
                 self._say_how_to_resume()
             return self._give_up(error.exit_code)
         except BaseException:
-            traceback.print_exc()
+            complain(traceback.format_exc())
             return self._give_up(EXIT_INTERNAL)
 
-    def _give_up(self, code: int) -> int:
-        if self._store is not None:
+    def _give_up(self, code: int, state: int = BROKEN) -> int:
+        self._signals.interrupts = False
+        if self._store is not None and self._began:
             with contextlib.suppress(StorageError):
-                self._store.end_start(BROKEN)
+                self._store.end_start(state)
+        if self._store is not None:
             self._store.close()
         if not self._plan_sent:
             self._send_order(code)
+        for rank in range(1, self._comm.size):
+            self._comm.send(rank, Stop())
         return code
 
     def _send_order(self, order: object) -> None:
+        self._signals.interrupts = False  # a broadcast half done would leave the others waiting
         self._plan_sent = True
         self._comm.broadcast(pickle.dumps(order))
 
@@ -227,15 +240,11 @@ class _Rank0:
         refuse_misplaced(self._options.output)
         plan = load_plan(self._options.plan, environment.engine_versions())
         if not self._options.overwrite and is_finished(self._options.output, plan):
-            print(f"{self._options.output} is complete: {plan.n_simulations} simulations; nothing to do", flush=True)
+            say(f"{self._options.output} is complete: {plan.n_simulations} simulations; nothing to do")
             self._send_order(EXIT_COMPLETE)
             return EXIT_COMPLETE
         refuse_unwritable(self._options.output)
         plan = describe_channels(plan)
-        if self._signals.received:
-            self._send_order(EXIT_STOPPED)
-            print("stopped before it began")
-            return EXIT_STOPPED
         self._store = Store(self._options.output, plan, self._options.overwrite)
         slots = allocate(hellos, self._options.slots)
         block = plan.slot_plan().to_bytes()
@@ -284,7 +293,7 @@ class _Rank0:
         ]
         if plan.simulator != "laser":
             lines.append(f"note   NOT LASER: made-up numbers from {plan.simulator}")
-        print("\n".join(lines), flush=True)
+        say("\n".join(lines))
 
     def _fault_sentence(self) -> str:
         slot = "a simulation that crashes, hangs or runs out of memory costs one attempt"
@@ -295,7 +304,7 @@ class _Rank0:
         return f"{slot}; if a rank or node dies, the launcher ends the job, and the same command resumes"
 
     def _say_how_to_resume(self) -> None:
-        print(f"to resume: {self._resume_command()}", flush=True)
+        say(f"to resume: {self._resume_command()}")
 
     def _resume_command(self) -> str:
         size = self._comm.size
@@ -319,6 +328,7 @@ class _Rank0:
             command=shlex.join(self._options.command),
             versions=json.dumps(environment.versions()),
         )
+        self._began = True
 
     def _direct(self, plan: RunPlan, hellos: list[Hello], worker: Worker) -> int:
         store = self._store
@@ -330,18 +340,22 @@ class _Rank0:
         master = Master(self._comm, store, queue, progress, hosts, plan.slot_plan(), interval)
         began = time.monotonic()
         try:
+            self._signals.interrupts = False
             self._loop(master, worker)
             master.note_cpu()
             worker.close()
             store.end_start(COMPLETE if queue.is_done else STOPPED)
+            self._began = False
+            self._signals.interrupts = True  # folding can take long, and can be begun again
             note = store.fold(master.beat) if queue.is_done else None
+            self._signals.interrupts = False
         finally:
             progress.close()
             worker.close()
             master.stop_workers()
         store.close()
         self._store = None
-        return self._conclude(queue, time.monotonic() - began, note)
+        return self._conclude(queue, progress.n_nonfinite, time.monotonic() - began, note)
 
     def _loop(self, master: Master, worker: Worker) -> None:
         wait = _Wait(self._comm)
@@ -359,7 +373,7 @@ class _Rank0:
             busy = worker.step(0.0 if busy else wait.seconds) or busy
             wait.after(busy)
             if self._comm.size > 1 and os.getppid() != parent:
-                raise LaunchError("the launcher has died; what was finished is kept, the same command resumes")
+                raise Interrupted("the launcher has died; what was finished is kept, the same command resumes")
             if len(self._signals.received) > draining:
                 draining = self._stop(master, draining)
             if master.step(busy):
@@ -370,22 +384,24 @@ class _Rank0:
         received = len(self._signals.received)
         hurried = self._launcher.name == "Open MPI mpirun" and self._comm.size > 1
         grace_s = 0.0 if draining or received > 1 else self._signals.grace_s(hurried)
-        print(f"\n{self._signals.received[-1]}: stopping; what runs gets {grace_s:.0f} s", flush=True)
+        say(f"\n{self._signals.received[-1]}: stopping; what runs gets {grace_s:.0f} s")
         master.drain(grace_s)
         return received
 
-    def _conclude(self, queue: WorkQueue, elapsed_s: float, note: str | None) -> int:
+    def _conclude(self, queue: WorkQueue, n_nonfinite: int, elapsed_s: float, note: str | None) -> int:
         if note:
-            print(note)
+            say(note)
+        if n_nonfinite:
+            say(f"{n_nonfinite} of this start's likelihoods are not finite")
         counts = f"{queue.n_completed} completed, {queue.n_failed} failed"
         if not queue.is_done:
-            print(f"stopped after {duration(elapsed_s)}: {counts}, {queue.n_pending + queue.n_running} to do")
+            say(f"stopped after {duration(elapsed_s)}: {counts}, {queue.n_pending + queue.n_running} to do")
             self._say_how_to_resume()
             return EXIT_STOPPED
         path = self._options.output
-        print(f"complete after {duration(elapsed_s)}: {counts}; {path}", flush=True)
+        say(f"complete after {duration(elapsed_s)}: {counts}; {path}")
         if queue.n_failed:
-            print(f"why: python -m mosaic_mpi status {shlex.quote(path)}", flush=True)
+            say(f"why: python -m mosaic_mpi status {shlex.quote(path)}")
             return EXIT_SOME_FAILED
         return EXIT_COMPLETE
 

@@ -1,6 +1,6 @@
 """Signals that ask a run to stop.
 
-The handler only takes a note; the loop acts on it.
+The handler only takes a note, on which the loop acts; outside the loop it can interrupt.
 """
 
 from __future__ import annotations
@@ -13,15 +13,30 @@ _GRACE_SECONDS = {"SIGINT": 5.0, "SIGTERM": 5.0, "SIGHUP": 5.0, "SIGUSR1": 60.0}
 
 
 class StopSignals:
-    """Takes note of SIGINT, SIGTERM, SIGHUP and SIGUSR1 from now on."""
+    """Takes note of SIGINT, SIGTERM, SIGHUP and SIGUSR1 from now on.
+
+    One that this process was started to ignore stays ignored: nohup means it.
+
+    Attributes
+    ----------
+    received : list of str
+        Names, in order.
+    interrupts : bool
+        Raise KeyboardInterrupt as well: where nothing is under way that a note could end in time.
+    """
 
     def __init__(self) -> None:
         self.received: list[str] = []
+        self.interrupts = False
         for name in _GRACE_SECONDS:
-            signal.signal(getattr(signal, name), self._note)
+            if signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN:
+                signal.signal(getattr(signal, name), self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received.append(signal.Signals(number).name)
+        if self.interrupts:
+            self.interrupts = False  # once: what follows is the way out
+            raise KeyboardInterrupt
 
     def grace_s(self, hurried: bool) -> float:
         """Seconds that running simulations get.

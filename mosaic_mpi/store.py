@@ -34,6 +34,8 @@ from mosaic_mpi.tablefile import TableFile
 
 _COPIED = ("likelihood", "elapsed_s", "finished_at", "slot", "checksum")
 """Fields of a record that are stored as they come."""
+_VERIFIED_ROWS = 4096
+"""Rows read at once when a start verifies what its predecessor left."""
 
 
 def is_finished(path: str, plan: RunPlan) -> bool:
@@ -157,9 +159,9 @@ class Store:
             durable = int(file["progress/durable_commit"][0])
             self._open_spool(file)
             done = self.status == layout.COMPLETED
-            for row in np.flatnonzero(((commits > durable) | (commits == 0)) & done):
-                if not self._matches_checksum(file, int(row)):
-                    self._forget(int(row))
+            suspects = np.flatnonzero(((commits > durable) | (commits == 0)) & done)
+            for row in self._mismatching(file, suspects):
+                self._forget(row)
             self._count_attempts_again(file)
             if self._spool is not None:
                 self._spool.truncate(self._spool_end(file))
@@ -172,17 +174,28 @@ class Store:
         needed = bool((self.status == layout.COMPLETED).any())
         self._spool = Spool(spool, self._header.spool_id, must_exist=needed)
 
-    def _matches_checksum(self, file: Any, row: int) -> bool:
-        record = {
-            "likelihood": file["simulations/likelihood"][row],
-            "iteration_likelihood": file["iterations/likelihood"][row],
-            "parameters": file["parameters/values"][row] if self._header.n_parameters else np.empty(0),
-        }
-        series = b""
-        if self._spool is not None:
-            offsets, sizes = file["series/offset"][row], file["series/bytes"][row]
-            series = self._spool.read(int(offsets[0]), int(sizes.sum()))
-        return checksum(record, series) == int(file["simulations/checksum"][row])
+    def _mismatching(self, file: Any, rows: NDArray[np.int64]) -> Iterator[int]:
+        """Yield those rows whose stored numbers do not give their checksum."""
+        for first in range(0, len(rows), _VERIFIED_ROWS):
+            block = rows[first : first + _VERIFIED_ROWS]
+            span, inside = slice(int(block[0]), int(block[-1]) + 1), block - block[0]
+            columns = {
+                "likelihood": file["simulations/likelihood"][span],
+                "iteration_likelihood": file["iterations/likelihood"][span],
+                "parameters": file["parameters/values"][span] if self._header.n_parameters else None,
+            }
+            expected = file["simulations/checksum"][span]
+            places = [file[f"series/{name}"][span] for name in ("offset", "bytes")] if self._spool else None
+            for index in map(int, inside):
+                record = {name: np.empty(0) if c is None else c[index] for name, c in columns.items()}
+                if checksum(record, self._stored_series(places, index)) != expected[index]:
+                    yield int(block[0]) + index
+
+    def _stored_series(self, places: list[NDArray[np.int64]] | None, index: int) -> bytes:
+        if self._spool is None or places is None:
+            return b""
+        offsets, sizes = (column[index] for column in places)
+        return self._spool.read(int(offsets[0]), int(sizes.sum()))
 
     def _forget(self, row: int) -> None:
         """A result that did not reach the disk before its node died: it is to be run again."""

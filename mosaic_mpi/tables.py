@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from mosaic_mpi.catalogue import PARAMETERS, Parameter
 from mosaic_mpi.errors import InputError
+from mosaic_mpi.mosaic.parameter_names import PROPORTIONS
 from mosaic_mpi.nearest import suggestion
 from mosaic_mpi.parameter_table import ParameterTable
 from mosaic_mpi.parameters import Place
 
 _MAX_SHOWN = 5
+_SHARE_TOLERANCE = 1e-6
 _MAX_SIM = 2**31 - 1
 _BOOKKEEPING = ("seed", "iter", "seed_sim", "seed_iter", "likelihood")
 _BOOKKEEPING_PREFIXES = ("is_", "weight_", "cfr_")
@@ -67,12 +69,15 @@ def _read_columns(path: str) -> dict[str, Any]:
         with file.open("rb") as handle:
             is_parquet = handle.read(4) == b"PAR1"
         table = parquet.read_table(file) if is_parquet else csv.read_csv(file)
-    except (arrow.ArrowException, OSError) as error:
+        names = [name.strip() for name in table.column_names]
+    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"--samples {path}: neither a Parquet nor a CSV file: {error}") from None
-    if len(set(table.column_names)) < table.num_columns:
-        twice = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
+    if len(names) == 1 and (separator := next((mark for mark in ";\t|" if mark in names[0]), None)):
+        raise InputError(f"--samples {path}: columns are separated by {separator!r}, expected commas")
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
         raise InputError(f"--samples {path}: columns named twice: {', '.join(twice)}")
-    return {name: table.column(name) for name in table.column_names}
+    return dict(zip(names, table.columns, strict=True))
 
 
 class _Checker:
@@ -88,6 +93,8 @@ class _Checker:
         columns = {name: column for name, column in columns.items() if not _is_bookkeeping(name)}
         names, places, values = self._parameters(columns)
         self._check_twice(places)
+        if not self.problems:
+            self._check_proportions(places, values)
         if self.problems:
             raise InputError([f"--samples {self.path}: {problem}" for problem in self.problems])
         assert sims is not None
@@ -176,6 +183,17 @@ class _Checker:
             kind = "whole numbers" if parameter.integer else "numbers"
             self.problems.append(f"{name}: {_shown(numbers, bad)}, expected {kind} in {parameter.bounds}")
         return numbers
+
+    def _check_proportions(self, places: Sequence[Place], values: Sequence[NDArray[np.float64]]) -> None:
+        """Where a compartment's share is given, the six of its location must make a whole."""
+        given = {place: column for place, column in zip(places, values, strict=True) if place.key in PROPORTIONS}
+        for index in sorted({place.index for place in given if place.index is not None}):
+            shares = [given.get(Place(name, index), self.base[name][index]) for name in PROPORTIONS]
+            total = np.asarray(sum(shares))
+            bad = np.abs(total - 1.0) > _SHARE_TOLERANCE
+            if bad.any():
+                where = f"prop_*_initial_{self.locations[index]}"
+                self.problems.append(f"{where}: the six shares sum to: {_shown(total, bad)}, expected 1")
 
     def _check_twice(self, places: Sequence[Place]) -> None:
         seen: set[Place] = set()

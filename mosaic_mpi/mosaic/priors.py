@@ -6,7 +6,6 @@ names the ``RRandom`` method that does.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from mosaic_mpi.errors import InputError
+from mosaic_mpi.jsontext import parse_json
 
 __all__ = ["InputProblems", "Prior", "Priors", "number"]
 
@@ -120,7 +120,7 @@ class Priors:
             If the file cannot be read.
         """
         try:
-            document = json.loads(Path(path).read_text(encoding="utf-8"))
+            document = parse_json(Path(path).read_text(encoding="utf-8"))
         except ValueError as error:
             raise InputProblems(f"priors {path}", [f"found no valid JSON: {error}"]) from error
         return cls.from_json(document, what=f"priors {path}")

@@ -25,10 +25,11 @@ from mosaic_mpi.mosaic.derivations import (
     initial_proportions,
     quotient,
 )
-from mosaic_mpi.mosaic.parameter_names import COUNTS, PROPORTIONS, PSI_STAR, WHOLE_GLOBALS
+from mosaic_mpi.mosaic.parameter_names import BY_LOCATION, COUNTS, GLOBALS, PROPORTIONS, PSI_STAR, WHOLE_GLOBALS
 from mosaic_mpi.mosaic.priors import InputProblems, Prior, Priors
 from mosaic_mpi.mosaic.rrandom import RRandom
 from mosaic_mpi.mosaic.sampling_flags import SamplingFlags
+from mosaic_mpi.nearest import suggestion
 
 __all__ = ["DrawFailed", "MosaicSampler", "SamplingFlags", "Value"]
 
@@ -80,6 +81,7 @@ class MosaicSampler:
         self._by_location = self._plan(self._location_names(priors), priors, problems)
         self._initial = self._plan(self._initial_names(), priors, problems)
         self._derived = self._derivable(problems)
+        problems += _misspelt(priors)
         self._suitability = self._prepared_suitability(problems)
         if problems:
             raise InputProblems("sampling", problems)
@@ -236,6 +238,18 @@ class MosaicSampler:
                 values[name] = clamped(name, values[name])
             elif name in self._clamped_config:
                 values[name] = self._clamped_config[name]
+
+
+def _misspelt(priors: Priors) -> list[str]:
+    """Names that MOSAIC does not know and that are close to one that is missing."""
+    sections = {"parameters_global": GLOBALS, "parameters_location": BY_LOCATION}
+    found = []
+    for section, known in sections.items():
+        names = getattr(priors, section)
+        missing = known - set(names)
+        hints = {name: suggestion(name, missing, cutoff=0.8) for name in names if name not in GLOBALS | BY_LOCATION}
+        found += [f"{section}.{name}: not a parameter of MOSAIC{hint}" for name, hint in hints.items() if hint]
+    return found
 
 
 def _whole(x: float) -> float | int:

@@ -201,14 +201,6 @@ def test_an_output_that_cannot_be_is_refused(cli: Cli, config: str, output: str,
     assert expected in refused.stderr
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_an_unwritable_folder_is_refused(cli: Cli, config: str) -> None:
-    (cli.folder / "locked").mkdir(mode=0o555)
-    refused = cli("run", "--config", config, "--output", "locked/r.h5")
-    assert refused.returncode == 2
-    assert "no permission" in refused.stderr
-
-
 def test_two_runs_against_one_file(cli: Cli, config: str) -> None:
     arguments = ("run", "--config", config, "--n-simulations", "400", "--output", "r.h5")
     first = cli.start(*arguments, fake="seconds=0.05")

@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -147,3 +148,20 @@ def test_a_suspended_run_goes_on(cli: Cli) -> None:
     process.send_signal(signal.SIGCONT)
     assert cli.end(process).returncode == 0
     assert n_done(path) == 60
+
+
+def test_nohup_is_respected(cli: Cli) -> None:
+    """A run started to ignore SIGHUP goes on when its terminal closes."""
+    command = ["nohup", sys.executable, "-m", "mosaic_mpi", "run", "--n-simulations", "40", "--output", "run.h5"]
+    variables = {**os.environ, "MOSAIC_MPI_FAKE": "seconds=0.05"}
+    process = subprocess.Popen(command, cwd=cli.folder, env=variables, stdout=subprocess.DEVNULL)
+    time.sleep(2)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(60) == 0
+
+
+def test_a_run_goes_on_without_anyone_to_tell(cli: Cli) -> None:
+    command = f'"{sys.executable}" -m mosaic_mpi run --n-simulations 30 --output run.h5 | head -n 1'
+    variables = {**os.environ, "MOSAIC_MPI_FAKE": "seconds=0.01"}
+    shell = ["bash", "-o", "pipefail", "-c", command]
+    assert subprocess.run(shell, cwd=cli.folder, env=variables, timeout=60, stdout=subprocess.DEVNULL).returncode == 0

@@ -12,7 +12,7 @@ import pytest
 from helpers import add_rows, begin, finished_run, make_plan, simulate, small_config
 
 import mosaic_mpi
-from mosaic_mpi.errors import InputError, StorageError
+from mosaic_mpi.errors import InputError
 from mosaic_mpi.export import export_samples, export_timeseries
 from mosaic_mpi.plan import RunPlan
 from mosaic_mpi.store import Store
@@ -118,7 +118,7 @@ def test_a_run_without_series_says_what_to_pass(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_named_and_nothing_is_left(tmp_path: Path, plan: RunPlan) -> None:
     finished_run(tmp_path / "run.h5", plan, rows=[0])
-    with pytest.raises(StorageError, match=r"nowhere/out\.parquet: cannot be written"):
+    with pytest.raises(InputError, match=r"nowhere/out\.parquet: is a folder, or lies in none"):
         export_samples(str(tmp_path / "run.h5"), str(tmp_path / "nowhere" / "out.parquet"))
 
 
@@ -130,3 +130,11 @@ def test_exporting_does_not_touch_the_results(tmp_path: Path, plan: RunPlan) -> 
     after = (tmp_path / "run.h5").stat()
     assert (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size)
     assert not list(tmp_path.glob("out.parquet.*"))
+
+
+def test_the_results_themselves_are_never_overwritten(tmp_path: Path, plan: RunPlan) -> None:
+    finished_run(tmp_path / "run.h5", plan)
+    before = (tmp_path / "run.h5").read_bytes()
+    with pytest.raises(InputError, match="results file"):
+        export_samples(str(tmp_path / "run.h5"), str(tmp_path / "run.h5"))
+    assert (tmp_path / "run.h5").read_bytes() == before

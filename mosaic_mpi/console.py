@@ -1,0 +1,44 @@
+"""Rank 0's words to the user, which must never end a run.
+
+A log on a full disk, a closed terminal or `| head` make writing fail; from then on nothing more is said.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import TextIO
+
+
+def say(text: str) -> None:
+    """Print lines to standard output, if there is one."""
+    _write(sys.stdout, text)
+
+
+def complain(text: str) -> None:
+    """Print lines to standard error, if there is one."""
+    _write(sys.stderr, text)
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a person watches a stream."""
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:
+        return False
+
+
+def _write(stream: TextIO | None, text: str) -> None:
+    if stream is None:
+        return
+    try:
+        print(text, file=stream, flush=True)
+    except (OSError, ValueError):
+        _silence(stream)
+
+
+def _silence(stream: TextIO) -> None:
+    """Send what is still buffered, and all that follows, nowhere."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
