@@ -11,13 +11,13 @@ from mosaic_mpi import environment, fork_server, layout
 from mosaic_mpi.allocation import allocate, hidden_cores
 from mosaic_mpi.errors import EXIT_COMPLETE, EngineError, MosaicError
 from mosaic_mpi.messages import Hello
-from mosaic_mpi.plan import RunPlan, load_plan
+from mosaic_mpi.plan import RunPlan
 from mosaic_mpi.progress import duration
 from mosaic_mpi.run import (
     RunOptions,
     describe_channels,
+    load_inputs,
     preload_module,
-    refuse_misplaced,
     refuse_unwritable,
     report,
 )
@@ -41,8 +41,7 @@ def dry_run(options: RunOptions) -> int:
         return EXIT_COMPLETE
     fork_server.start_fork_server(preload_module(options.plan.simulator))
     try:
-        refuse_misplaced(options.output)
-        plan = load_plan(options.plan, environment.engine_versions())
+        plan = load_inputs(options)
         refuse_unwritable(options.output)
         plan = describe_channels(plan)
         state, n_to_do = preview(options.output, plan, options.overwrite)

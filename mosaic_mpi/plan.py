@@ -259,10 +259,13 @@ def load_plan(options: PlanOptions, versions: Mapping[str, str]) -> RunPlan:
     InputError
         With every problem found.
     """
-    config, control, priors = _read_inputs(options)
-    sim_ids, source = _parameters(options, config, control, priors)
-    n_iterations = options.n_iterations or control.n_iterations
     problems = [f"--save {name}: named twice" for name in sorted(_repeated(options.save))]
+    try:
+        config, control, priors = _read_inputs(options)
+        sim_ids, source = _parameters(options, config, control, priors)
+    except InputError as error:
+        raise InputError([*str(error).splitlines(), *problems]) from None
+    n_iterations = options.n_iterations or control.n_iterations
     last_seed = int(sim_ids[-1]) * n_iterations
     if last_seed > MAX_SEED:
         problems.append(
@@ -290,9 +293,20 @@ def _read_inputs(options: PlanOptions) -> tuple[Config, Control, Priors | None]:
         except InputError as error:
             problems += str(error).splitlines()
     if problems:
-        raise InputError(problems)
+        raise InputError([*problems, *_table_problems(options)])
     config, control, priors = found
     return config, control, priors
+
+
+def _table_problems(options: PlanOptions) -> list[str]:
+    """What is wrong with the table, when other inputs are refused already; it takes a good config to tell."""
+    if options.samples is None:
+        return []
+    try:
+        load_table(options.samples, load_config(options.config, options.locations).values)
+    except InputError as error:
+        return [line for line in str(error).splitlines() if line.startswith("--samples")]
+    return []
 
 
 def load_priors(path: str | None) -> Priors | None:

@@ -237,8 +237,7 @@ class _Rank0:
 
     def _prepare_and_direct(self) -> int:
         hellos = self._collect_hellos()
-        refuse_misplaced(self._options.output)
-        plan = load_plan(self._options.plan, environment.engine_versions())
+        plan = load_inputs(self._options)
         if not self._options.overwrite and is_finished(self._options.output, plan):
             say(f"{self._options.output} is complete: {plan.n_simulations} simulations; nothing to do")
             self._send_order(EXIT_COMPLETE)
@@ -404,6 +403,29 @@ class _Rank0:
             say(f"why: python -m mosaic_mpi status {shlex.quote(path)}")
             return EXIT_SOME_FAILED
         return EXIT_COMPLETE
+
+
+def load_inputs(options: RunOptions) -> RunPlan:
+    """Load the plan; what is wrong with the place for the results is told together with its problems.
+
+    Raises
+    ------
+    InputError
+        With every problem found.
+    """
+    problems: list[str] = []
+    plan: RunPlan | None = None
+    try:
+        refuse_misplaced(options.output)
+    except InputError as error:
+        problems += error.problems
+    try:
+        plan = load_plan(options.plan, environment.engine_versions())
+    except InputError as error:
+        problems += error.problems
+    if problems or plan is None:
+        raise InputError(problems)
+    return plan
 
 
 def refuse_misplaced(output: str) -> None:

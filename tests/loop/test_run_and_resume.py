@@ -304,3 +304,17 @@ def test_every_simulation_may_fail(cli: Cli, tmp_path: Path) -> None:
     assert "python -m mosaic_mpi status r.h5" in done.stdout
     assert "12 attempts: 12 by exception" in cli("status", "r.h5").stdout
     assert cli("export", "r.h5", "--samples", "s.parquet").returncode == 0
+
+
+def test_the_problems_of_all_inputs_come_at_once(cli: Cli) -> None:
+    (cli.folder / "table.csv").write_text("sim,rho,phi_3\n1,2,0.5\n")
+    arguments = ("--samples", "table.csv", "--control", "none.json", "--save", "W,W", "--output", "no/where.h5")
+    refused = cli("run", *arguments)
+    assert refused.returncode == 2
+    for expected in ("--output no/where.h5", "--control none.json", "rho: found 2", "phi_3", "--save W: named twice"):
+        assert expected in refused.stderr
+
+
+def test_an_abbreviated_option_is_no_option(cli: Cli) -> None:
+    """Else --overw would stay in the command that resumes, and start anew."""
+    assert cli("run", "--overw").returncode == 2

@@ -342,3 +342,14 @@ def test_wrong_flags_are_named(section: object, problem: str) -> None:
     with pytest.raises(InputProblems) as caught:
         SamplingFlags.from_control({"sampling": section})
     assert [text[: len(problem)] for text in caught.value.problems] == [problem]
+
+
+def test_a_prior_under_a_mistyped_name_is_named() -> None:
+    from mosaic_mpi.mosaic.sampler import _misspelt
+
+    document = {
+        "parameters_global": {"epsilonn": {"distribution": "fixed", "parameters": {"value": 1}}},
+        "parameters_location": {"something_else": {"location": {}}},
+    }
+    problems = _misspelt(Priors.from_json(document))
+    assert problems == ["parameters_global.epsilonn: not a parameter of MOSAIC; did you mean epsilon?"]

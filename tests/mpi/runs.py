@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import xarray  # noqa: F401  # now, and not for a second while a run goes on that is to be caught half-way
 from launchers import Launcher
 
 from mosaic_mpi.errors import InputError

@@ -41,17 +41,18 @@ def assert_one_message(ended: Ended) -> None:
 
 
 @pytest.mark.parametrize("launcher", ["none", *NAMES, "openmpi-ulfm"], indirect=True)
-class TestInput:
-    def test_missing_config(self, launcher: Launcher, place: Workplace) -> None:
-        ended = refuse(place, launcher, 1 if launcher.name == "none" else 3, "--config", "missing.json")
-        assert_one_message(ended)
-        assert "missing.json" in ended.output
+def test_unknown_location(launcher: Launcher, place: Workplace) -> None:
+    ended = refuse(place, launcher, 1 if launcher.name == "none" else 3, "--locations", "ETX")
+    assert_one_message(ended)
+    assert "ETX" in ended.output
+    assert "ETH" in ended.output  # the nearest that there is
 
-    def test_unknown_location(self, launcher: Launcher, place: Workplace) -> None:
-        ended = refuse(place, launcher, 1 if launcher.name == "none" else 3, "--locations", "ETX")
-        assert_one_message(ended)
-        assert "ETX" in ended.output
-        assert "ETH" in ended.output  # the nearest that there is
+
+@pytest.mark.parametrize("launcher", ["none", "openmpi", "mpich", "srun-mpich"], indirect=True)
+def test_missing_config(launcher: Launcher, place: Workplace) -> None:
+    ended = refuse(place, launcher, 1 if launcher.name == "none" else 3, "--config", "missing.json")
+    assert_one_message(ended)
+    assert "missing.json" in ended.output
 
 
 @pytest.mark.parametrize("launcher", ["openmpi", "mpich", "srun-mpich"], indirect=True)

@@ -210,3 +210,21 @@ def test_the_digest_follows_ids_names_and_values_not_the_order_of_rows(
         {"sim": [1, 2], "sigma": [0.1, 0.2]},
     ]
     assert first not in {digest(columns) for columns in others}
+
+
+def test_shares_that_make_no_whole_are_refused(tmp_path: Path) -> None:
+    config = load_config(None, ["ETH", "KEN"])
+    path = tmp_path / "table.csv"
+    path.write_text("sim,prop_S_initial_ETH\n1,0.5\n2,0.9\n")
+    with pytest.raises(InputError, match=r"prop_\*_initial_ETH: the six shares sum to: found 1\.4"):
+        load_table(str(path), config.values)
+
+
+def test_a_table_with_other_separators_is_recognised(tmp_path: Path) -> None:
+    config = load_config(None, ["ETH", "KEN"])
+    path = tmp_path / "table.csv"
+    path.write_text("sim;rho\n1;0.5\n")
+    with pytest.raises(InputError, match="separated by ';', expected commas"):
+        load_table(str(path), config.values)
+    path.write_text("sim, rho\n1, 0.5\n")
+    assert load_table(str(path), config.values)[1].names == ("rho",)
