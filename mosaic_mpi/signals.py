@@ -15,7 +15,7 @@ _GRACE_SECONDS = {"SIGINT": 5.0, "SIGTERM": 5.0, "SIGHUP": 5.0, "SIGUSR1": 60.0}
 class StopSignals:
     """Takes note of SIGINT, SIGTERM, SIGHUP and SIGUSR1 from now on.
 
-    One that this process was started to ignore stays ignored: nohup means it.
+    SIGHUP stays ignored where this process was started to ignore it.
 
     Attributes
     ----------
@@ -29,8 +29,10 @@ class StopSignals:
         self.received: list[str] = []
         self.interrupts = False
         for name in _GRACE_SECONDS:
-            if signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN:
-                signal.signal(getattr(signal, name), self._note)
+            number = getattr(signal, name)
+            # nohup means it. A shell's `&` ignores SIGINT too, but who sends that to a run means the run.
+            if name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received.append(signal.Signals(number).name)
