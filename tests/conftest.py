@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from helpers import Cli
+
+# Started in the background by a script, this process ignores SIGINT, and what it starts would as well: a person at a
+# terminal, whom the tests play, does not find it so.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
