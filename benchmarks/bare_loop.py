@@ -15,10 +15,12 @@ os.environ["NUMBA_THREADING_LAYER"] = "workqueue"
 
 def main() -> None:
     order = json.loads(sys.argv[1])
-    from laser.cholera.calc_model_likelihood import calc_model_likelihood
+    from laser.cholera import calc_model_likelihood as scoring
     from laser.cholera.metapop.model import run_model
 
     from mosaic_mpi.config import engine_values, load_config
+    from mosaic_mpi.control import LikelihoodSettings
+    from mosaic_mpi.likelihood import Likelihood, dispersion
     from mosaic_mpi.parameters import DefaultPrior
 
     config = load_config(None, order["locations"])
@@ -26,7 +28,8 @@ def main() -> None:
     base = engine_values(config.values)
     base.pop("epidemic_peaks", None)
     base |= {"calc_likelihood": False, "quiet": True}
-    observed = base["reported_cases"], base["reported_deaths"]
+    scoring.nb_size_from_obs_weighted = dispersion
+    likelihood = Likelihood(config.values, LikelihoodSettings(), scoring.calc_model_likelihood)
     sys.stdin.readline()  # both loops begin together
     began, likelihoods = time.time(), {}
     for sim_id in order["sim_ids"]:
@@ -35,8 +38,7 @@ def main() -> None:
         for iteration in range(1, order["n_iterations"] + 1):
             seed = (sim_id - 1) * order["n_iterations"] + iteration
             results = run_model({**base, **parameters, "seed": seed}).results
-            pair = results.reported_cases, results.reported_deaths
-            scores.append(float(calc_model_likelihood(observed[0], pair[0], observed[1], pair[1])))
+            scores.append(likelihood.score(results.reported_cases, results.reported_deaths))
         likelihoods[sim_id] = scores
     print(json.dumps({"began": began, "ended": time.time(), "likelihoods": likelihoods}))
 

@@ -64,7 +64,7 @@ def test_no_place_for_results(launcher: Launcher, place: Workplace) -> None:
 
 @pytest.mark.parametrize("launcher", ["openmpi", "mpich", "srun-mpich"], indirect=True)
 def test_unknown_option(launcher: Launcher, place: Workplace) -> None:
-    ended = refuse(place, launcher, 3, "--n-simulation", "many")
+    ended = refuse(place, launcher, 3, "--n-simulations", "many")
     assert ended.output.count("mosaic_mpi run: error: ") == 1, ended.output
 
 
