@@ -77,7 +77,8 @@ class SlurmCluster:
         try:
             self._prepare()
             self._start_daemons()
-        except BaseException:
+        except BaseException as error:
+            error.add_note(self.logs())
             self.stop()
             raise
 
@@ -156,7 +157,8 @@ class SlurmCluster:
 
     def logs(self) -> str:
         """The end of each daemon's log, for a failed test's message."""
-        return "\n".join(f"{path.name}: {path.read_text()[-1500:]}" for path in (self.folder / "log").iterdir())
+        logs = sorted((self.folder / "log").glob("*"))
+        return "\n".join(f"{path.name}: {path.read_text(errors='replace')[-1500:]}" for path in logs)
 
     def cancel_all(self) -> None:
         """End what may still run."""
