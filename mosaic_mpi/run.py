@@ -46,9 +46,11 @@ from mosaic_mpi.worker import MASTER, Worker
 from mosaic_mpi.workqueue import WorkQueue
 
 _HELLO_SECONDS = 300.0
-_WAIT_SECONDS = (0.0005, 0.01)
+_WAIT_SECONDS = (0.0005, 0.02)
 """First and longest wait of an idle rank under MPI, which has nothing to wait on."""
 _WAIT_ALONE_SECONDS = 0.2
+_REPORT_SECONDS = 2.0
+"""Time for rank 0 to say why nothing starts."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,11 @@ def start(options: RunOptions) -> int:
     try:
         comm = connect(launcher)
     except MosaicError as error:
-        # Each of n singletons meets this: let one of them tell.
+        # Each of n singletons meets this: let one of them tell, before a launcher ends it for another's exit code.
         if launcher.rank == 0:
             report(error)
+        else:
+            time.sleep(_REPORT_SECONDS)
         return error.exit_code
     code = EXIT_INTERNAL
     try:
