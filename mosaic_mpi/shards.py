@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mosaic_mpi import environment, layout
+from mosaic_mpi.arrowfile import read_parquet
 from mosaic_mpi.errors import InputError, MosaicError, StorageError
 from mosaic_mpi.results import Results
 from mosaic_mpi.shard_inputs import INPUTS, check_exportable, conflicts, input_files
@@ -145,7 +146,7 @@ class ShardTemplate:
         return data.tobytes()
 
     def _check(self, row: NDArray[np.float64]) -> None:
-        found = _row_of(pq.read_table(pa.BufferReader(self.fill(row))))
+        found = _row_of(read_parquet(self.fill(row)))
         if not np.array_equal(found, row, equal_nan=True):
             raise MosaicError(f"pyarrow {pa.__version__} writes Parquet pages that shards cannot be made of")
 
@@ -328,8 +329,8 @@ def _agrees(exporter: _Exporter, row: NDArray[np.float64]) -> bool:
     if path.read_bytes() == exporter.data(row):
         return True
     try:
-        table = pq.read_table(path)
-    except pa.ArrowInvalid:
+        table = read_parquet(path)
+    except pa.ArrowException:
         _quarantine(path)
         return True
     return _says(table, exporter.columns, row)

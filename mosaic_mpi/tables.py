@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mosaic_mpi.arrowfile import read_csv, read_parquet
 from mosaic_mpi.catalogue import PARAMETERS, Parameter
 from mosaic_mpi.errors import InputError
 from mosaic_mpi.mosaic.parameter_names import PROPORTIONS
@@ -60,7 +61,6 @@ def load_table(
 
 def _read_columns(path: str) -> dict[str, Any]:
     import pyarrow as arrow
-    from pyarrow import csv, parquet
 
     file = Path(path)
     if not file.is_file():
@@ -68,7 +68,7 @@ def _read_columns(path: str) -> dict[str, Any]:
     try:
         with file.open("rb") as handle:
             is_parquet = handle.read(4) == b"PAR1"
-        table = parquet.read_table(file) if is_parquet else csv.read_csv(file)
+        table = read_parquet(file) if is_parquet else read_csv(file)
         names = [name.strip() for name in table.column_names]
     except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"--samples {path}: neither a Parquet nor a CSV file: {error}") from None
