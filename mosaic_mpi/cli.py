@@ -154,7 +154,7 @@ def _add_sample(commands: argparse._SubParsersAction[_Parser]) -> None:
 
 def _sample(options: argparse.Namespace, words: Sequence[str]) -> int:
     environment.use_one_thread()
-    from mosaic_mpi.plan import PlanOptions
+    from mosaic_mpi.plan_inputs import PlanOptions
     from mosaic_mpi.sample import sample
 
     names = ("config", "locations", "priors", "control", "n_simulations")
@@ -166,7 +166,7 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
     environment.use_one_thread()  # before anything imports NumPy
     from mosaic_mpi import run
     from mosaic_mpi.dry_run import dry_run
-    from mosaic_mpi.plan import PlanOptions
+    from mosaic_mpi.plan_inputs import PlanOptions
 
     plan = PlanOptions(
         config=options.config,

@@ -37,7 +37,8 @@ from mosaic_mpi.errors import (
 from mosaic_mpi.layout import BROKEN, COMPLETE, STOPPED
 from mosaic_mpi.master import SILENCE_SECONDS, Master
 from mosaic_mpi.messages import FOR_MASTER, Broken, Hello, Stop
-from mosaic_mpi.plan import PlanOptions, RunPlan, SlotPlan, load_plan
+from mosaic_mpi.plan import RunPlan, SlotPlan
+from mosaic_mpi.plan_inputs import PlanOptions, load_plan
 from mosaic_mpi.progress import Progress, duration
 from mosaic_mpi.signals import StopSignals
 from mosaic_mpi.slots import SlotPool

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from mosaic_mpi import fake, layout
 from mosaic_mpi.catalogue import MATRICES, OBSERVATIONS, OPTIONAL, PARAMETERS
 from mosaic_mpi.environment import without_launcher
-from mosaic_mpi.plan import PlanOptions, RunPlan, load_plan
+from mosaic_mpi.plan import RunPlan
+from mosaic_mpi.plan_inputs import PlanOptions, load_plan
 from mosaic_mpi.results import Results
 from mosaic_mpi.simulation import Simulation
 from mosaic_mpi.store import Store

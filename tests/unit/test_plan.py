@@ -15,7 +15,8 @@ import pytest
 from helpers import VERSIONS, make_plan, small_config, write_config
 
 from mosaic_mpi.errors import InputError
-from mosaic_mpi.plan import MAX_SEED, Channel, PlanOptions, RunPlan, SlotPlan, differences, load_plan
+from mosaic_mpi.plan import MAX_SEED, Channel, RunPlan, SlotPlan, differences
+from mosaic_mpi.plan_inputs import PlanOptions, load_plan
 
 TWO = ("ETH", "KEN")
 
