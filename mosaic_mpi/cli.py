@@ -85,6 +85,12 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
         "--control", metavar="FILE", help="MOSAIC's control settings, JSON: sampling, likelihood, counts"
     )
     what.add_argument("--n-simulations", type=_positive, metavar="N", help="default 100, or all of --samples")
+    what.add_argument(
+        "--simulations",
+        type=_span,
+        metavar="A-B",
+        help="only these of them, into a file of their own that `merge` joins with the others",
+    )
     what.add_argument("--n-iterations", type=_positive, metavar="N", help="of each simulation (3)")
     what.add_argument(
         "--save",
@@ -176,6 +182,7 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
         control=options.control,
         n_simulations=options.n_simulations,
         n_iterations=options.n_iterations,
+        simulations=options.simulations,
         save=tuple(options.save),
         simulator=run.simulator_name(),
     )
@@ -235,6 +242,17 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number from 1")
     return number
+
+
+def _span(text: str) -> tuple[int, int]:
+    first, _, last = text.partition("-")
+    try:
+        span = _positive(first), _positive(last or first)
+    except argparse.ArgumentTypeError:
+        span = 1, 0
+    if span[0] > span[1] or text.endswith("-"):
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected A-B with 1 <= A <= B, or one number")
+    return span
 
 
 def _seconds(text: str) -> float:

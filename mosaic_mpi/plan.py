@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -31,6 +31,51 @@ _MAX_CHUNK_BYTES = 2**32 - 1
 _BUFFER_ALIGNMENT = 64
 
 SimIds = range | NDArray[np.int64]
+"""Ascending; a range takes no space."""
+_MAX_SPANS = 8
+
+
+def rows_of(sim_ids: SimIds, wanted: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    """Return the row of each wanted id.
+
+    Parameters
+    ----------
+    sim_ids : range or ndarray of int64
+        Id of each row, ascending.
+    wanted : ndarray of int, shape (n,)
+        Ids.
+
+    Returns
+    -------
+    ndarray of int64, shape (n,)
+        -1 for an id that has no row.
+    """
+    wanted = np.asarray(wanted, dtype=np.int64)
+    if isinstance(sim_ids, range):
+        inside = (wanted >= sim_ids.start) & (wanted < sim_ids.stop)
+        return np.where(inside, wanted - sim_ids.start, -1)
+    rows = np.minimum(np.searchsorted(sim_ids, wanted), len(sim_ids) - 1)
+    return np.where(sim_ids[rows] == wanted, rows, -1)
+
+
+def spans(sim_ids: NDArray[np.integer[Any]]) -> str:
+    """Name ascending ids for a person: ``1-5, 8, 10-12``."""
+    breaks = np.flatnonzero(np.diff(sim_ids) != 1) + 1
+    parts = [
+        f"{sim_ids[first]}" if last - first == 1 else f"{sim_ids[first]}-{sim_ids[last - 1]}"
+        for first, last in zip((0, *breaks), (*breaks, len(sim_ids)), strict=True)
+    ]
+    more = f" and {len(parts) - _MAX_SPANS} more" if len(parts) > _MAX_SPANS else ""
+    return ", ".join(parts[:_MAX_SPANS]) + more
+
+
+def seeds_of(sim_ids: SimIds, n_iterations: int) -> NDArray[np.int32]:
+    """Seeds of simulations, ``ndarray of int32, shape (n_simulations, n_iterations)``.
+
+    Iteration j = 1..n_iterations of a simulation runs with ``(sim_id - 1) * n_iterations + j``.
+    """
+    first = (np.asarray(sim_ids, dtype=np.int64) - 1) * n_iterations
+    return (first[:, None] + np.arange(1, n_iterations + 1)).astype(np.int32)
 
 
 @dataclass(frozen=True)
@@ -149,6 +194,13 @@ class RunPlan:
         """Rows of the results file."""
         return len(self.sim_ids)
 
+    @property
+    def extent(self) -> str:
+        """How many simulations, for a person; of a piece, which."""
+        ids = self.sim_ids
+        piece = isinstance(ids, range) and ids.start > 1
+        return f"{len(ids)} simulations" + (f" ({ids[0]} to {ids[-1]})" if piece else "")
+
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What two starts must agree on; JSON types. The number of simulations may grow, so it is not here."""
@@ -181,12 +233,8 @@ class RunPlan:
         )
 
     def seeds(self, rows: slice) -> NDArray[np.int32]:
-        """Seeds of some rows, ``ndarray of int32, shape (n_rows, n_iterations)``.
-
-        Iteration j = 1..n_iterations of a simulation runs with ``(sim_id - 1) * n_iterations + j``.
-        """
-        first = (np.asarray(self.sim_ids[rows], dtype=np.int64) - 1) * self.n_iterations
-        return (first[:, None] + np.arange(1, self.n_iterations + 1)).astype(np.int32)
+        """Seeds of some rows; see `seeds_of`."""
+        return seeds_of(self.sim_ids[rows], self.n_iterations)
 
     def with_channels(self, kinds: Mapping[str, Channel]) -> RunPlan:
         """Return the plan with its saved channels described by the engine.
@@ -230,6 +278,10 @@ def config_digest(config: Config) -> str:
     return digest.hexdigest()
 
 
+WHERE = ("in the file", "now")
+"""What differs between is told in these words."""
+
+
 def differences(stored: Mapping[str, Any], stored_config: str, plan: RunPlan) -> list[str]:
     """Name each difference between the plan of a results file and another one, with both values.
 
@@ -247,32 +299,59 @@ def differences(stored: Mapping[str, Any], stored_config: str, plan: RunPlan) ->
     list of str
         Empty when they are the same plan.
     """
-    now = plan.identity
+
+    def configs() -> tuple[Config, Config]:
+        return parse_config(stored_config, plan.config.locations, "the file's config"), plan.config
+
+    return identity_differences(stored, plan.identity, configs, WHERE)
+
+
+def identity_differences(
+    first: Mapping[str, Any],
+    second: Mapping[str, Any],
+    configs: Callable[[], tuple[Config, Config]],
+    where: tuple[str, str],
+) -> list[str]:
+    """Name each difference between two plan identities, with both values.
+
+    Parameters
+    ----------
+    first, second : mapping
+        See `RunPlan.identity`.
+    configs : callable
+        Gives both configs, cut to their locations; asked only when these are the same.
+    where : tuple of str
+        Where each was found, for a person.
+
+    Returns
+    -------
+    list of str
+        Empty when they are the same.
+    """
     found: list[str] = []
-    for key in dict.fromkeys((*stored, *now)):
-        if stored.get(key) == now.get(key):
+    for key in dict.fromkeys((*first, *second)):
+        if first.get(key) == second.get(key):
             continue
-        if key == "config" and stored.get("locations") == now.get("locations"):
-            old = parse_config(stored_config, plan.config.locations, "the file's config")
-            found.extend(_config_differences(old, plan.config))
+        if key == "config" and first.get("locations") == second.get("locations"):
+            found.extend(_config_differences(*configs(), where))
         elif key != "config":
-            found.append(f"{key}: {_short(stored.get(key))} in the file, {_short(now.get(key))} now")
-    return found or (["config: differs"] if stored.get("config") != now.get("config") else [])
+            found.append(f"{key}: {_short(first.get(key))} {where[0]}, {_short(second.get(key))} {where[1]}")
+    return found or (["config: differs"] if first.get("config") != second.get("config") else [])
 
 
-def _config_differences(old: Config, new: Config) -> list[str]:
+def _config_differences(old: Config, new: Config, where: tuple[str, str]) -> list[str]:
     found = []
     for key in dict.fromkeys((*old.values, *new.values)):
         before, after = old.values.get(key), new.values.get(key)
         if isinstance(before, np.ndarray) and isinstance(after, np.ndarray):
             if before.shape != after.shape:
-                found.append(f"config {key}: shape {before.shape} in the file, {after.shape} now")
+                found.append(f"config {key}: shape {before.shape} {where[0]}, {after.shape} {where[1]}")
             elif not np.array_equal(before, after, equal_nan=True):
                 place = tuple(map(int, np.argwhere((before != after) & ~(np.isnan(before) & np.isnan(after)))[0]))
-                values = f"{before[place]} in the file, {after[place]} now"
+                values = f"{before[place]} {where[0]}, {after[place]} {where[1]}"
                 found.append(f"config {key}[{place[0]}][{place[1]}]: {values}")
         elif before != after:
-            found.append(f"config {key}: {_short(before)} in the file, {_short(after)} now")
+            found.append(f"config {key}: {_short(before)} {where[0]}, {_short(after)} {where[1]}")
     return found
 
 

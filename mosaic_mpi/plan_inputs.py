@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mosaic_mpi.config import Config, load_config
 from mosaic_mpi.control import Control, LikelihoodSettings, load_control
 from mosaic_mpi.errors import InputError
@@ -34,6 +37,8 @@ class PlanOptions:
     control: str | None = None
     n_simulations: int | None = None
     n_iterations: int | None = None
+    simulations: tuple[int, int] | None = None
+    """First and last sim_id of the piece to run; the counts name the whole plan all the same."""
     save: tuple[str, ...] = ()
     simulator: str = "laser"
 
@@ -157,17 +162,44 @@ def _parameters(
     options: PlanOptions, config: Config, control: Control, priors: Priors | None
 ) -> tuple[SimIds, ParameterSource]:
     prior = None if priors is None else MosaicPrior(priors, control.flags, config.values)
-    n_simulations = options.n_simulations or control.n_simulations
     if options.samples is None:
-        source: ParameterSource = prior or DefaultPrior(config.values)
-        return range(1, (n_simulations or DEFAULT_N_SIMULATIONS) + 1), source
+        n_simulations = options.n_simulations or control.n_simulations
+        return _piece_of_range(options.simulations, n_simulations), prior or DefaultPrior(config.values)
     calibrates = any(control.flags.draws(name) for name in PSI_STAR)
     sims, table = load_table(options.samples, config.values, calibrates)
     if (options.n_simulations or 0) > len(sims):
         message = f"--n-simulations {options.n_simulations}: --samples {options.samples} has only {len(sims)} rows"
         raise InputError(message)
-    given: ParameterSource = table if prior is None else TableOverPrior(prior, table)
-    return sims[: options.n_simulations or len(sims)], given
+    rows = _piece_of_table(options, sims[: options.n_simulations or len(sims)])
+    table = table.cut(rows)
+    return sims[rows], table if prior is None else TableOverPrior(prior, table)
+
+
+def _piece_of_range(piece: tuple[int, int] | None, n_simulations: int | None) -> range:
+    """The ids to run of 1..n_simulations; a piece may leave the total open."""
+    if piece is None:
+        return range(1, (n_simulations or DEFAULT_N_SIMULATIONS) + 1)
+    first, last = piece
+    if n_simulations is not None and last > n_simulations:
+        raise InputError(f"--simulations {_named(piece)}: the plan has simulations 1 to {n_simulations}")
+    return range(first, last + 1)
+
+
+def _piece_of_table(options: PlanOptions, sims: NDArray[np.int64]) -> slice:
+    """The rows of a table, ascending by id, whose ids lie within the piece."""
+    if options.simulations is None:
+        return slice(0, len(sims))
+    first, last = options.simulations
+    rows = slice(int(np.searchsorted(sims, first)), int(np.searchsorted(sims, last, side="right")))
+    if rows.start == rows.stop:
+        found = f"--samples {options.samples} has none of them; its simulations lie between {sims[0]} and {sims[-1]}"
+        raise InputError(f"--simulations {_named(options.simulations)}: {found}")
+    return rows
+
+
+def _named(piece: tuple[int, int]) -> str:
+    first, last = piece
+    return f"{first}-{last}" if last > first else f"{first}"
 
 
 def _repeated(names: Sequence[str]) -> set[str]:
