@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands)
     _add_status(commands)
+    _add_merge(commands)
     _add_export(commands)
     _add_sample(commands)
     return parser
@@ -129,6 +130,22 @@ def _add_status(commands: argparse._SubParsersAction[_Parser]) -> None:
     status.add_argument("file", metavar="FILE", help="results file")
     status.add_argument("--json", action="store_true", help="for programs")
     status.set_defaults(function=_status)
+
+
+def _add_merge(commands: argparse._SubParsersAction[_Parser]) -> None:
+    merge = commands.add_parser(
+        "merge",
+        allow_abbrev=False,
+        help="join the files of a run's pieces",
+        description="Join results files of one plan, each made by `run --simulations A-B`, into the file that one "
+        "run would have made. Checks that they belong together; the inputs are only read.",
+        epilog="exit codes: 0 complete; 2 they cannot be joined; 3 complete, some simulations failed; 75 some are "
+        "pending, the run command of the whole plan completes them",
+    )
+    merge.add_argument("files", nargs="+", metavar="FILE", help="results files")
+    merge.add_argument("--output", required=True, metavar="FILE", help="results file to make")
+    merge.add_argument("--overwrite", action="store_true", help="replace it if it exists")
+    merge.set_defaults(function=_merge)
 
 
 def _add_export(commands: argparse._SubParsersAction[_Parser]) -> None:
@@ -205,6 +222,14 @@ def _status(options: argparse.Namespace, words: Sequence[str]) -> int:
     summary = summarise(options.file)
     print(as_json(summary) if options.json else as_text(summary))
     return EXIT_COMPLETE
+
+
+def _merge(options: argparse.Namespace, words: Sequence[str]) -> int:
+    from mosaic_mpi.merge import merge
+
+    merged = merge(options.files, options.output, options.overwrite)
+    print(merged.text)
+    return merged.exit_code
 
 
 def _export(options: argparse.Namespace, words: Sequence[str]) -> int:

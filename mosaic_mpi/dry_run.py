@@ -11,6 +11,7 @@ from mosaic_mpi import environment, fork_server, layout
 from mosaic_mpi.allocation import allocate, hidden_cores
 from mosaic_mpi.errors import EXIT_COMPLETE, EngineError, MosaicError
 from mosaic_mpi.messages import Hello
+from mosaic_mpi.output_place import refuse_unwritable
 from mosaic_mpi.plan import RunPlan
 from mosaic_mpi.progress import duration
 from mosaic_mpi.run import (
@@ -18,7 +19,6 @@ from mosaic_mpi.run import (
     describe_channels,
     load_inputs,
     preload_module,
-    refuse_unwritable,
     report,
 )
 from mosaic_mpi.slots import Failed, Finished, SlotPool

@@ -31,7 +31,7 @@ class Journal:
 
     def __init__(self, tables: TableFile, file: Any) -> None:
         self._tables = tables
-        self._n_starts = int(file["progress/n_starts"][0])
+        self.n_starts = int(file["progress/n_starts"][0])
         self.start_row = -1
         n_errors, n_hosts = (int(file[f"progress/n_{what}"][0]) for what in ("errors", "hosts"))
         keys = zip(file["errors/cause"][:n_errors], file["errors/text"][:n_errors], strict=True)
@@ -41,13 +41,13 @@ class Journal:
 
     def begin_start(self, **fields: Any) -> None:
         """Note that a run starts now; see `note`."""
-        self.start_row = min(self._n_starts, layout.N_STARTS - 1)
-        self._n_starts += 1
+        self.start_row = min(self.n_starts, layout.N_STARTS - 1)
+        self.n_starts += 1
         for table in layout.TABLES:
             if table.name.startswith("starts/"):
                 self._tables.write(table.name, self.start_row, np.zeros(1, table.dtype))
         self.note(started_at=time.time(), last_commit_at=time.time(), **fields)
-        self._tables.write("progress/n_starts", 0, [self._n_starts])
+        self._tables.write("progress/n_starts", 0, [self.n_starts])
 
     def adopt_start(self, columns: Mapping[str, Any]) -> int:
         """Take over a start of another results file.
@@ -62,11 +62,11 @@ class Journal:
         int
             Its row in ``starts/*``.
         """
-        row = min(self._n_starts, layout.N_STARTS - 1)
-        self._n_starts += 1
+        row = min(self.n_starts, layout.N_STARTS - 1)
+        self.n_starts += 1
         for name, value in columns.items():
             self._tables.write(f"starts/{name}", row, [value])
-        self._tables.write("progress/n_starts", 0, [self._n_starts])
+        self._tables.write("progress/n_starts", 0, [self.n_starts])
         return row
 
     def note(self, **fields: Any) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,24 +129,30 @@ def _copy_results(source: Any, path: str, places: NDArray[np.int64]) -> None:
             if table.name not in source:
                 continue
             if table.shape[0] == "n_simulations":
-                copy_rows(source, tables, table.name, rows, places)
+                for here, values in row_blocks(source, table.name, rows, places):
+                    tables.write_rows(table.name, here, values)
             else:
                 tables.write(table.name, 0, source[table.name][...])
 
 
-def copy_rows(source: Any, tables: TableFile, name: str, rows: NDArray[np.int64], places: NDArray[np.int64]) -> None:
-    """Copy rows of one table, some megabytes at a time; one that either file lacks is passed over.
+def row_blocks(
+    source: Any, name: str, rows: NDArray[np.int64], places: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
+    """Yield rows of one table, some megabytes at a time; nothing of a table that the file lacks.
 
     Parameters
     ----------
     source : h5py.File
         Open for reading.
-    tables : TableFile
-        To write to.
     name : str
         Of `layout.TABLES`.
     rows, places : ndarray of int64, shape (n,)
         Where they are in the source, and where they go; both ascending.
+
+    Yields
+    ------
+    places : ndarray of int64, shape (n_rows,)
+    values : ndarray, shape (n_rows, ...)
     """
     if name not in source:
         return
@@ -158,7 +164,7 @@ def copy_rows(source: Any, tables: TableFile, name: str, rows: NDArray[np.int64]
         first = int(rows[begin])
         end = int(np.searchsorted(rows, first + n_at_once))
         block = dataset[first : int(rows[end - 1]) + 1]
-        tables.write_rows(name, places[begin:end], block[rows[begin:end] - first])
+        yield places[begin:end], block[rows[begin:end] - first]
         begin = end
 
 

@@ -13,7 +13,6 @@ import shlex
 import time
 import traceback
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -37,6 +36,7 @@ from mosaic_mpi.errors import (
 from mosaic_mpi.layout import BROKEN, COMPLETE, STOPPED
 from mosaic_mpi.master import SILENCE_SECONDS, Master
 from mosaic_mpi.messages import FOR_MASTER, Broken, Hello, Stop
+from mosaic_mpi.output_place import refuse_misplaced, refuse_unwritable
 from mosaic_mpi.plan import RunPlan, SlotPlan
 from mosaic_mpi.plan_inputs import PlanOptions, load_plan
 from mosaic_mpi.progress import Progress, duration
@@ -431,22 +431,6 @@ def load_inputs(options: RunOptions) -> RunPlan:
     if problems or plan is None:
         raise InputError(problems)
     return plan
-
-
-def refuse_misplaced(output: str) -> None:
-    """Refuse an output that is a folder, or lies in none."""
-    path = Path(output)
-    if path.is_dir():
-        raise InputError(f"--output {output}: is a folder, expected the name of a file")
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"--output {output}: the folder {path.absolute().parent} does not exist")
-
-
-def refuse_unwritable(output: str) -> None:
-    """Refuse an output whose folder cannot be written."""
-    folder = Path(output).absolute().parent
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"--output {output}: no permission to write into {folder}")
 
 
 def _refuse_different_code(hellos: list[Hello]) -> None:

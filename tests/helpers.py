@@ -84,6 +84,7 @@ def make_plan(
     settings: str = "",
     config: Mapping[str, Any] | None = None,
     samples: str | None = None,
+    simulations: tuple[int, int] | None = None,
 ) -> RunPlan:
     """A plan of fake simulations, ready for a store."""
     simulator = f"fake:{settings}"
@@ -92,6 +93,7 @@ def make_plan(
         samples=samples,
         n_simulations=n_simulations,
         n_iterations=n_iterations,
+        simulations=simulations,
         save=tuple(save),
         simulator=simulator,
     )
