@@ -6,10 +6,8 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -104,6 +102,7 @@ def test_pieces_make_the_file_of_one_run(tmp_path: Path, out: Path, save: tuple[
     pieces = Pieces(tmp_path, save=save)
     files = [pieces.make(9, 12), pieces.make(1, 4), pieces.make(5, 8, fold=False)]
     before = listing(tmp_path)
+    del before["out"]
     merged = joined(files, out / "run.h5")
     assert listing(tmp_path).items() >= before.items(), "the inputs are only read"
     assert merged.exit_code == 0
@@ -196,7 +195,7 @@ def test_tables_of_parameters_and_their_pieces(tmp_path: Path, out: Path) -> Non
 def test_thousands_of_simulations_in_forty_pieces(tmp_path: Path, out: Path) -> None:
     pieces = Pieces(tmp_path, 4000, n_iterations=1, config=few_parameters())
     cuts = [0, *sorted(random.Random(7).sample(range(1, 4000), 39)), 4000]
-    files = [pieces.make(first + 1, last) for first, last in pairwise(cuts)]
+    files = [pieces.make(first + 1, last, fold=False) for first, last in pairwise(cuts)]
     random.Random(8).shuffle(files)
     assert joined(files, out / "run.h5").exit_code == 0
     same_numbers(out / "run.h5", pieces.whole())
@@ -241,7 +240,8 @@ def failing(pieces: Pieces, name: str, span: tuple[int, int], rows: dict[int, tu
     for row, (attempts, text, final) in rows.items():
         for attempt in range(1, attempts + 1):
             store.add_failure(row, attempt, "exception", text, final and attempt == attempts)
-    add_rows(store, pieces.plan(*span), [row for row in range(len(store.status)) if row not in rows])
+    if fine := [row for row in range(len(store.status)) if row not in rows]:
+        add_rows(store, pieces.plan(*span), fine)
     store.end_start(layout.STOPPED)
     store.close()
     return str(pieces.path(name))
@@ -395,65 +395,72 @@ def test_an_output_that_cannot_be(pieces: Pieces, out: Path, name: str, expected
 
 
 def test_without_space_nothing_is_written(pieces: Pieces, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = pieces.make(1, 12)
     usage = shutil.disk_usage(out)._replace(free=10)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(StorageError, match=r"run\.h5: no space for it: 0\.00 GiB needed, 0\.00 GiB free"):
-        merge([pieces.make(1, 12)], str(out / "run.h5"))
+        merge([path], str(out / "run.h5"))
     assert not list(out.iterdir())
 
 
 # ---- kills ------------------------------------------------------------------------------------------
+
+_CHANGES = ("pwrite", "replace", "unlink", "fsync", "fdatasync", "posix_fallocate")
+"""Every change of a name and of the file's bytes is a place to be killed at."""
+
+
+def merge_in_a_child(files: Sequence[str], path: Path, overwrite: bool, n_calls: int, report: Path) -> int:
+    """Merge in a process that SIGKILLs itself after so many changes; return how it ended, and report their number."""
+    child = os.fork()
+    if child:
+        _, status = os.waitpid(child, 0)
+        return os.waitstatus_to_exitcode(status)
+    left = n_calls
+
+    def killing(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*words: Any, **more: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*words, **more)
+
+        return call
+
+    try:
+        for name in _CHANGES:
+            setattr(os, name, killing(getattr(os, name)))
+        code = merge(files, str(path), overwrite).exit_code
+        report.write_text(str(n_calls - left))
+        os._exit(code)
+    finally:
+        os._exit(1)
 
 
 @pytest.mark.parametrize("rows", [None, [0, 1, 2]], ids=["complete", "incomplete"])
 def test_a_kill_at_any_moment_leaves_all_or_nothing(tmp_path: Path, out: Path, rows: list[int] | None) -> None:
     pieces = Pieces(tmp_path, 40, settings="size=2000")
     files = [pieces.make(first, first + 9, rows=rows) for first in (1, 11, 21, 31)]
-    command = [sys.executable, "-m", "mosaic_mpi", "merge", *files, "--output", "run.h5"]
-    # Every change of a name and of the file's bytes is a place to be killed at.
-    script = (
-        "import os, signal, sys\n"
-        "left = int(sys.argv.pop(1))\n"
-        "def killing(real):\n"
-        "    def call(*words, **more):\n"
-        "        global left\n"
-        "        left -= 1\n"
-        "        if left < 0: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "        return real(*words, **more)\n"
-        "    return call\n"
-        "for name in ('pwrite', 'replace', 'unlink', 'fsync', 'fdatasync', 'posix_fallocate'):\n"
-        "    setattr(os, name, killing(getattr(os, name)))\n"
-        "from mosaic_mpi.cli import main\n"
-        "code = main(sys.argv[1:])\n"
-        "print(left, file=sys.stderr)\n"
-        "sys.exit(code)\n"
-    )
-
-    def at(n_calls: int, *more: str) -> subprocess.CompletedProcess[str]:
-        words = [sys.executable, "-c", script, str(n_calls), *command[3:], *more]
-        return subprocess.run(words, cwd=out, capture_output=True, text=True, timeout=60)
-
-    total = 10**6
-    n_calls = total - int(at(total).stderr)
-    reference = {path.name for path in out.iterdir()}
-    expected = Results(out / "run.h5").table("simulations/likelihood")
-    dice = random.Random(time.time_ns())
-    moments = sorted({*dice.sample(range(n_calls), 3), *range(n_calls - 5, n_calls)})
+    path, report, code = out / "run.h5", tmp_path / "report", 0 if rows is None else 75
+    assert merge_in_a_child(files, path, False, 10**6, report) == code
+    n_calls, reference = int(report.read_text()), {entry.name for entry in out.iterdir()}
+    expected = Results(path).table("simulations/likelihood").tobytes()
     assert n_calls > 50
-    for overwrite in ((), ("--overwrite",)):
-        for moment in moments:
-            if not overwrite:
-                for path in out.iterdir():
-                    path.unlink()
-            killed = at(moment, *overwrite)
-            assert killed.returncode == -signal.SIGKILL, f"moment {moment} of {n_calls}: {killed.stderr}"
-            if (out / "run.h5").exists():
-                results = Results(out / "run.h5")
-                assert results.table("simulations/likelihood").tobytes() == expected.tobytes()
-                assert len(results.channel("fake")) == (40 if rows is None else 12)
-        done = subprocess.run([*command, "--overwrite"], cwd=out, capture_output=True, text=True, timeout=60)
-        assert done.returncode == (0 if rows is None else 75), done.stderr
-        assert {path.name for path in out.iterdir()} == reference
-    finished_run(out / "run.h5", pieces.plan())
-    same_numbers(out / "run.h5", pieces.whole())
-    assert (Results(out / "run.h5").table("simulations/status") == COMPLETED).all()
+    seed = int(os.environ.get("MOSAIC_MPI_TEST_SEED", time.time_ns() % 10**6))
+    print(f"MOSAIC_MPI_TEST_SEED={seed}")
+    moments = sorted({*random.Random(seed).sample(range(n_calls), 3), *range(n_calls - 4, n_calls)})
+    for moment, overwrite in [(moment, overwrite) for overwrite in (False, True) for moment in moments]:
+        for entry in () if overwrite else out.iterdir():
+            entry.unlink()
+        assert merge_in_a_child(files, path, overwrite, moment, report) == -signal.SIGKILL, moment
+        if rows is None and overwrite:
+            assert path.exists(), "one rename replaces it"
+        if path.exists():
+            assert Results(path).table("simulations/likelihood").tobytes() == expected
+            assert len(Results(path).channel("fake")) == (40 if rows is None else 12)
+        if moment == moments[-1]:
+            assert merge(files, str(path), overwrite=True).exit_code == code
+            assert {entry.name for entry in out.iterdir()} == reference
+    finished_run(path, pieces.plan())
+    same_numbers(path, pieces.whole())
+    assert (Results(path).table("simulations/status") == COMPLETED).all()
