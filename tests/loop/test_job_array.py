@@ -14,6 +14,9 @@ from helpers import Cli, listing, same_numbers, small_config, wait_until, write_
 import mosaic_mpi
 from mosaic_mpi.layout import COMPLETED
 
+DAYS = "size=8"
+"""As long as the config, so that exports know the dates."""
+
 
 @pytest.fixture
 def config(tmp_path: Path) -> str:
@@ -23,15 +26,15 @@ def config(tmp_path: Path) -> str:
 def test_pieces_joined_are_the_whole_run(cli: Cli, config: str) -> None:
     common = ("run", "--config", config, "--n-simulations", "30", "--save", "fake")
     for number, span in enumerate(("1-10", "11-29", "30"), 1):
-        done = cli(*common, "--simulations", span, "--output", f"run-{number}.h5")
+        done = cli(*common, "--simulations", span, "--output", f"run-{number}.h5", fake=DAYS)
         assert done.returncode == 0, done.stderr
     assert "1 simulations (30 to 30) x 3 iterations" in done.stdout
-    again = cli(*common, "--simulations", "30", "--output", "run-3.h5")
+    again = cli(*common, "--simulations", "30", "--output", "run-3.h5", fake=DAYS)
     assert "is complete: 1 simulations; nothing to do" in again.stdout
     merged = cli("merge", "run-1.h5", "run-2.h5", "run-3.h5", "--output", "run.h5")
     assert (merged.returncode, merged.stderr) == (0, "")
     assert merged.stdout == "run.h5: 30 simulations of 3 files: 30 completed, 0 failed, 0 pending\n"
-    assert cli(*common, "--output", "whole.h5").returncode == 0
+    assert cli(*common, "--output", "whole.h5", fake=DAYS).returncode == 0
     same_numbers(cli.folder / "run.h5", cli.folder / "whole.h5")
     assert "run.h5: complete" in cli("status", "run.h5").stdout
     for name in ("run", "whole"):
@@ -39,10 +42,11 @@ def test_pieces_joined_are_the_whole_run(cli: Cli, config: str) -> None:
         assert exported.returncode == 0, exported.stderr
     assert (cli.folder / "run.parquet").read_bytes() == (cli.folder / "whole.parquet").read_bytes()
     before = listing(cli.folder)
-    finished = cli(*common, "--output", "run.h5")
+    finished = cli(*common, "--output", "run.h5", fake=DAYS)
     assert "run.h5 is complete: 30 simulations; nothing to do" in finished.stdout
     assert listing(cli.folder) == before
-    longer = cli("run", "--config", config, "--n-simulations", "33", "--save", "fake", "--output", "run.h5")
+    words = ("run", "--config", config, "--n-simulations", "33", "--save", "fake", "--output", "run.h5")
+    longer = cli(*words, fake=DAYS)
     assert "resumed, 30 done" in longer.stdout
     assert longer.returncode == 0
 
@@ -60,14 +64,15 @@ def test_pieces_of_a_table(cli: Cli, config: str) -> None:
 
 
 def test_a_killed_piece_resumes_and_what_is_left_of_it_is_completed_after_the_merge(cli: Cli, config: str) -> None:
-    common = ("run", "--config", config, "--n-simulations", "60", "--save", "fake")
-    piece = (*common, "--simulations", "21-60", "--output", "run-2.h5")
-    assert cli(*common, "--simulations", "1-8", "--output", "run-1.h5", fake="seconds=0.01").returncode == 0
+    common = ("run", "--config", config, "--n-simulations", "60", "--n-iterations", "1", "--save", "fake")
+    piece = (*common, "--simulations", "21-60", "--slots", "2", "--output", "run-2.h5")
+    assert cli(*common, "--simulations", "1-8", "--output", "run-1.h5", fake="seconds=0.1").returncode == 0
     path = cli.folder / "run-2.h5"
     for n_done, how in ((5, signal.SIGKILL), (15, signal.SIGTERM)):
-        process = cli.start(*piece, fake="seconds=0.01")
+        process = cli.start(*piece, fake="seconds=0.1")
         wait_until(lambda n=n_done: path.exists() and n_completed(path) >= n, "results")  # type: ignore[misc]
         if n_done == 5:
+            process.send_signal(signal.SIGSTOP)
             refused = cli("merge", "run-1.h5", "run-2.h5", "--output", "run.h5")
             assert refused.returncode == 2
             assert f"run-2.h5: a run writes it: process {process.pid} on " in refused.stderr
@@ -83,11 +88,11 @@ def test_a_killed_piece_resumes_and_what_is_left_of_it_is_completed_after_the_me
     assert lines[1] == "simulations in none of the files: 9-20"
     words = lines[2].removeprefix("to complete: python -m mosaic_mpi ").split()
     assert words == [*common, "--output", "run.h5"]
-    dry = cli(*words, "--dry-run", fake="seconds=0.01")
-    assert f"60 x 3 iterations; {60 - 8 - n_done} to do" in dry.stdout
-    completed = cli(*words, fake="seconds=0.01")
+    dry = cli(*words, "--dry-run", fake="seconds=0.1")
+    assert f"60 x 1 iterations; {60 - 8 - n_done} to do" in dry.stdout
+    completed = cli(*words, fake="seconds=0.1")
     assert completed.returncode == 0, completed.stderr
-    assert cli(*common, "--output", "whole.h5", fake="seconds=0.01").returncode == 0
+    assert cli(*common, "--output", "whole.h5", fake="seconds=0.1").returncode == 0
     same_numbers(cli.folder / "run.h5", cli.folder / "whole.h5")
 
 
