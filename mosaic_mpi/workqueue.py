@@ -16,7 +16,7 @@ from mosaic_mpi.layout import COMPLETED, FAILED, PENDING
 _RUNNING = 3
 """Only here: the results file never says so."""
 _RETRY_AFTER = 64
-"""What failed is tried again after so many others, so that passing trouble has passed and lasting trouble shows soon."""
+"""What failed is tried again after so many others: passing trouble has passed by then, lasting trouble shows soon."""
 
 
 @dataclass(frozen=True)
