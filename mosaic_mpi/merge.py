@@ -22,8 +22,8 @@ from mosaic_mpi import h5file, layout, rebuild
 from mosaic_mpi.errors import EXIT_COMPLETE, EXIT_SOME_FAILED, EXIT_STOPPED, InputError, StorageError
 from mosaic_mpi.journal import Journal
 from mosaic_mpi.lock import WriterLock, living_holder
-from mosaic_mpi.output_place import refuse_misplaced, refuse_unwritable
 from mosaic_mpi.pieces import Contents, Piece, Selection, read_piece, refuse_changed, select, undamaged
+from mosaic_mpi.place import refuse_misplaced, refuse_unwritable
 from mosaic_mpi.plan import rows_of, spans
 from mosaic_mpi.spool import Spool
 from mosaic_mpi.stored_series import stored_series
