@@ -25,6 +25,8 @@ def config(tmp_path: Path) -> str:
 
 def test_pieces_joined_are_the_whole_run(cli: Cli, config: str) -> None:
     common = ("run", "--config", config, "--n-simulations", "30", "--save", "fake")
+    dry = cli(*common, "--simulations", "11-29", "--dry-run", fake=DAYS)
+    assert "19 x 3 iterations; 19 to do" in dry.stdout
     for number, span in enumerate(("1-10", "11-29", "30"), 1):
         done = cli(*common, "--simulations", span, "--output", f"run-{number}.h5", fake=DAYS)
         assert done.returncode == 0, done.stderr
