@@ -113,7 +113,7 @@ class Store:
     """
 
     def __init__(self, path: str, plan: RunPlan, overwrite: bool = False) -> None:
-        self.path, self._plan = path, plan
+        self.path, self._plan = layout.real_path(path), plan
         self._lock = WriterLock(path)
         self._spool: Spool | None = None
         self._buffered: list[dict[str, NDArray[Any]]] = []
@@ -121,13 +121,13 @@ class Store:
         self._sync: Future[int] | None = None
         try:
             with self._guard(through_hdf5=True):
-                rebuild.remove_leftovers(path)
+                rebuild.remove_leftovers(self.path)
                 self._provide(overwrite)
-                self._tables = TableFile(path)
+                self._tables = TableFile(self.path)
                 self._load()
         except BaseException:
             with contextlib.suppress(OSError):
-                rebuild.remove_leftovers(path)
+                rebuild.remove_leftovers(self.path)
             self._lock.release()
             raise
         self._syncer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")

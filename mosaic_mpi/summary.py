@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from mosaic_mpi import h5file, layout
+from mosaic_mpi.holder import read_holder
 from mosaic_mpi.lock import describe_holder
 from mosaic_mpi.progress import duration
 
@@ -105,7 +106,7 @@ def summarise(path: str) -> Summary:
         likelihood = file["simulations/likelihood"][...][status == layout.COMPLETED]
         starts = _starts(file)
         rate = _rate(file, status, starts)
-        hosts = [name.decode() for name in file["hosts/name"][: int(file["progress/n_hosts"][0])]]
+        hosts = [name.decode("utf-8", "replace") for name in file["hosts/name"][: int(file["progress/n_hosts"][0])]]
         failures = _failures(file)
     counts = np.bincount(status, minlength=3)
     pending = int(counts[layout.PENDING])
@@ -165,7 +166,7 @@ def _failures(file: Any) -> list[Failures]:
     n_errors = int(file["progress/n_errors"][0])
     columns = [file[f"errors/{name}"][:n_errors] for name in ("attempts", "cause", "text")]
     found = [
-        Failures(int(attempts), cause.decode(), text.decode("utf-8", "replace"))
+        Failures(int(attempts), cause.decode("utf-8", "replace"), text.decode("utf-8", "replace"))
         for attempts, cause, text in zip(*columns, strict=True)
     ]
     return sorted(found, key=lambda entry: -entry.attempts)
@@ -175,11 +176,18 @@ def _state(path: str, starts: list[dict[str, Any]], pending: int, silent_s: floa
     if not starts:
         return "stopped"
     state = _STATES.get(starts[-1]["state"], "ended by an error")
-    if state == "running" and (silent_s > _SILENT_SECONDS or not Path(f"{path}.lock").exists()):
+    if state == "running" and (silent_s > _SILENT_SECONDS or _is_abandoned(path)):
         return "dead"
     if state == "complete" and pending:  # killed between an extension and the first note of its start
         return "stopped"
     return "complete" if pending == 0 and state != "running" else state
+
+
+def _is_abandoned(path: str) -> bool:
+    """Whether nobody holds the results file, as far as this host can tell."""
+    lock = Path(layout.lock_path(path))
+    holder = read_holder(lock)
+    return not lock.exists() or (holder is not None and holder.is_dead)
 
 
 def as_json(summary: Summary) -> str:
@@ -214,7 +222,7 @@ def as_text(summary: Summary) -> str:
 
 def _state_details(summary: Summary) -> str:
     if summary.state == "running":
-        holder = describe_holder(Path(f"{summary.file}.lock"))
+        holder = describe_holder(Path(layout.lock_path(summary.file)))
         return f" ({holder}; last sign of life {duration(summary.last_commit_s)} ago)"
     if summary.state == "dead":
         silent = duration(summary.last_commit_s)

@@ -103,7 +103,7 @@ def test_without_flock_a_dead_holder_is_named_with_the_remedy(
     monkeypatch.setattr(fcntl, "flock", refuse)
     holder = {"host": "elsewhere", "pid": 99, "job": "", "since": "long ago"}
     (tmp_path / "run.h5.lock").write_text(json.dumps(holder))
-    with pytest.raises(FileInUse, match=r"process 99 on elsewhere.*if that run is dead, remove .*run\.h5\.lock"):
+    with pytest.raises(FileInUse, match=r"process 99 on elsewhere.*if that process is gone .*rm .*run\.h5\.lock"):
         WriterLock(tmp_path / "run.h5")
 
 
