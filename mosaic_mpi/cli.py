@@ -122,6 +122,9 @@ def _add_status(commands: argparse._SubParsersAction[_Parser]) -> None:
     status = commands.add_parser("status", allow_abbrev=False, help="where a run stands, also while it runs")
     status.add_argument("file", metavar="FILE", help="results file")
     status.add_argument("--json", action="store_true", help="for programs")
+    status.add_argument(
+        "--verify", action="store_true", help="compare every result with its checksum (exit 2: damaged)"
+    )
     status.set_defaults(function=_status)
 
 
@@ -197,7 +200,20 @@ def _status(options: argparse.Namespace, words: Sequence[str]) -> int:
 
     summary = summarise(options.file)
     print(as_json(summary) if options.json else as_text(summary))
+    if options.verify:
+        _verify(options.file)
     return EXIT_COMPLETE
+
+
+def _verify(file: str) -> None:
+    from mosaic_mpi.errors import InputError
+    from mosaic_mpi.results import Results
+
+    damaged = Results(file).verify()
+    if damaged:
+        shown = ", ".join(map(str, damaged[:20])) + (" …" if len(damaged) > 20 else "")
+        raise InputError(f"{file}: damaged: {len(damaged)} results do not match their checksums: simulations {shown}")
+    print("  verified     every completed simulation matches its checksum", file=sys.stderr)
 
 
 def _export(options: argparse.Namespace, words: Sequence[str]) -> int:

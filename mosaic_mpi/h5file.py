@@ -164,6 +164,34 @@ def read_header(file: Any) -> Header:
     )
 
 
+def read_status(file: Any) -> NDArray[np.int8]:
+    """Read the state of every simulation.
+
+    Raises
+    ------
+    InputError
+        One is none of the known ones.
+    """
+    status: NDArray[np.int8] = file["simulations/status"][...]
+    wrong = np.flatnonzero(~is_known(status))
+    if len(wrong):
+        raise InputError(
+            f"{file.filename}: damaged: simulations/status is {status[wrong[0]]} in row {wrong[0]}, expected 0, 1 or "
+            f"2 ({len(wrong)} such rows); `run`, with the run's own command, runs them again"
+        )
+    return status
+
+
+def is_known(status: NDArray[np.int8]) -> NDArray[np.bool_]:
+    """Which of them are states, ``ndarray of bool``."""
+    return (status >= layout.PENDING) & (status <= layout.FAILED)
+
+
+def read_count(file: Any, what: str, limit: int) -> int:
+    """Read how many rows of ``starts``, ``errors`` or ``hosts`` are in use."""
+    return min(max(int(file[f"progress/n_{what}"][0]), 0), limit)
+
+
 def read_config(file: Any) -> str:
     """Return the config as it was given, JSON."""
     return _text(file["plan/config"][0])

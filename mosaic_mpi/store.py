@@ -12,6 +12,7 @@ next start verifies just those by their checksums, and runs again what does not 
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -46,12 +47,12 @@ def is_finished(path: str, plan: RunPlan) -> bool:
     InputError
         The file is damaged, foreign, or of another plan.
     """
-    if not Path(path).exists():
+    if not os.path.lexists(path):
         return False
     with h5file.reading(path) as file:
         header = h5file.read_header(file)
         _refuse_other_plan(path, file, header, plan)
-        done = not (file["simulations/status"][...] == layout.PENDING).any()
+        done = np.isin(file["simulations/status"][...], (layout.COMPLETED, layout.FAILED)).all()
         folded = (header.folded and not Path(layout.spool_path(path)).exists()) or not header.channels
         return bool(done and folded and header.n_simulations == plan.n_simulations)
 
@@ -71,7 +72,7 @@ def preview(path: str, plan: RunPlan, overwrite: bool) -> tuple[str, int]:
     InputError
         A start would refuse the file.
     """
-    if not Path(path).exists():
+    if not os.path.lexists(path):
         return "new", plan.n_simulations
     with h5file.reading(path) as file:
         header = h5file.read_header(file)
@@ -136,16 +137,17 @@ class Store:
 
     def _provide(self, overwrite: bool) -> None:
         """See that there is a file of this plan, with room for all of its simulations."""
-        if not Path(self.path).exists():
+        if not os.path.lexists(self.path):
             rebuild.create(self.path, self._plan)
             return
         with h5file.reading(self.path) as file:  # refuses what is foreign or damaged, --overwrite or not
             header = h5file.read_header(file)
+            mended = header.folded and not h5file.is_known(file["simulations/status"][...]).all()
             if not overwrite:
                 _refuse_other_plan(self.path, file, header, self._plan)
         if overwrite:
             rebuild.create(self.path, self._plan)
-        elif self._plan.n_simulations > header.n_simulations:
+        elif self._plan.n_simulations > header.n_simulations or mended:  # what runs again needs a spool
             rebuild.extend(self.path, self._plan, header)
 
     def _load(self) -> None:
@@ -160,8 +162,8 @@ class Store:
             self._open_spool(file)
             done = self.status == layout.COMPLETED
             suspects = np.flatnonzero(((commits > durable) | (commits == 0)) & done)
-            for row in self._mismatching(file, suspects):
-                self._forget(row)
+            for row in (*self._mismatching(file, suspects), *np.flatnonzero(~h5file.is_known(self.status))):
+                self._forget(int(row))
             self._count_attempts_again(file)
             if self._spool is not None:
                 self._spool.truncate(self._spool_end(file))
@@ -195,7 +197,9 @@ class Store:
         if self._spool is None or places is None:
             return b""
         offsets, sizes = (column[index] for column in places)
-        return self._spool.read(int(offsets[0]), int(sizes.sum()))
+        offset, size = int(offsets[0]), int(sizes.sum())
+        inside = min(offset, size) >= 0 and offset + size <= self._spool.size()
+        return self._spool.read(offset, size) if inside else b""
 
     def _forget(self, row: int) -> None:
         """A result that did not reach the disk before its node died: it is to be run again."""

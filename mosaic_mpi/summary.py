@@ -6,6 +6,7 @@ engine.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
@@ -102,11 +103,14 @@ def summarise(path: str) -> Summary:
     """
     with h5file.reading(path) as file:
         header = h5file.read_header(file)
-        status = file["simulations/status"][...]
+        status = h5file.read_status(file)
         likelihood = file["simulations/likelihood"][...][status == layout.COMPLETED]
         starts = _starts(file)
         rate = _rate(file, status, starts)
-        hosts = [name.decode("utf-8", "replace") for name in file["hosts/name"][: int(file["progress/n_hosts"][0])]]
+        hosts = [
+            name.decode("utf-8", "replace")
+            for name in file["hosts/name"][: h5file.read_count(file, "hosts", layout.N_HOSTS)]
+        ]
         failures = _failures(file)
     counts = np.bincount(status, minlength=3)
     pending = int(counts[layout.PENDING])
@@ -129,7 +133,7 @@ def summarise(path: str) -> Summary:
         failures=failures,
         starts=starts,
         plan=header.identity,
-        versions=json.loads(starts[-1]["versions"]) if starts else {},
+        versions=_versions(starts),
         hosts=hosts,
         time_series=_series_place(path, header),
     )
@@ -142,9 +146,17 @@ def _series_place(path: str, header: h5file.Header) -> str:
 
 
 def _starts(file: Any) -> list[dict[str, Any]]:
-    n_starts = min(int(file["progress/n_starts"][0]), layout.N_STARTS)
+    n_starts = h5file.read_count(file, "starts", layout.N_STARTS)
     columns = {name: file[f"starts/{name}"][:n_starts] for name in file["starts"]}
     return [{name: _plain(column[row]) for name, column in columns.items()} for row in range(n_starts)]
+
+
+def _versions(starts: list[dict[str, Any]]) -> dict[str, str]:
+    """Of the latest start; nothing where a killed start had not noted them yet."""
+    with contextlib.suppress(json.JSONDecodeError):
+        found: dict[str, str] = json.loads(starts[-1]["versions"]) if starts else {}
+        return found
+    return {}
 
 
 def _plain(value: Any) -> Any:
@@ -163,7 +175,7 @@ def _rate(file: Any, status: Any, starts: list[dict[str, Any]]) -> float | None:
 
 
 def _failures(file: Any) -> list[Failures]:
-    n_errors = int(file["progress/n_errors"][0])
+    n_errors = h5file.read_count(file, "errors", layout.N_ERRORS)
     columns = [file[f"errors/{name}"][:n_errors] for name in ("attempts", "cause", "text")]
     found = [
         Failures(int(attempts), cause.decode("utf-8", "replace"), text.decode("utf-8", "replace"))
