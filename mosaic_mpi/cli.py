@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from mosaic_mpi import environment
 from mosaic_mpi._version import __version__
+from mosaic_mpi.console import show_any_text
 from mosaic_mpi.errors import EXIT_COMPLETE, EXIT_INPUT, EXIT_STOPPED, MosaicError
 
 _EXIT_CODES = """exit codes: 0 complete; 1 internal error; 2 usage or input; 3 finished, some simulations failed;
@@ -21,6 +22,7 @@ _EXIT_CODES = """exit codes: 0 complete; 1 internal error; 2 usage or input; 3 f
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
+    show_any_text()
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(words)
     try:
