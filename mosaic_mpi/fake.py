@@ -9,7 +9,8 @@ that fake numbers cannot be taken for real ones. Its value is a list like ``seco
 - kill, segfault, oom, exit: sim_ids whose simulation ends its slot, by SIGKILL, by reading address 0, by taking
   memory until a limit or the kernel says no, or by leaving with exit code 3;
 - hang, stuck: sim_ids whose simulation never ends, asleep, or in C without letting any other thread run;
-- leak: MiB that a slot keeps of each simulation.
+- leak: MiB that a slot keeps of each simulation;
+- while: a file; the trouble lasts as long as it exists.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ class FakeIterations:
         self._seconds = float(settings.get("seconds", 0))
         self._shapes = [channel.shape for channel in plan.channels]
         self._n_iterations = plan.n_iterations
+        self._trouble_file = settings.get("while")
         self._troubled = {
             kind: {int(sim_id) for sim_id in settings.get(kind, "").split(";") if sim_id}
             for kind in ("fail", "kill", "segfault", "oom", "exit", "hang", "stuck")
@@ -81,6 +83,8 @@ class FakeIterations:
         return likelihood, list(series)
 
     def _misbehave(self, sim_id: int) -> None:
+        if self._trouble_file is not None and not os.path.exists(self._trouble_file):
+            return
         match next((kind for kind, sim_ids in self._troubled.items() if sim_id in sim_ids), None):
             case "fail":
                 raise ValueError(self._fail_text.format(sim_id))

@@ -17,7 +17,7 @@ FORMAT_VERSION = 1
 PENDING, COMPLETED, FAILED = 0, 1, 2
 """Values of simulations/status. Running is never written, so that resuming needs no repair."""
 
-RUNNING, COMPLETE, STOPPED, BROKEN = 0, 1, 2, 3
+RUNNING, COMPLETE, STOPPED, BROKEN, TOO_MANY_FAILURES = 0, 1, 2, 3, 4
 """Values of starts/state. A start that was killed stays at RUNNING."""
 
 N_ERRORS = 512
@@ -76,7 +76,12 @@ TABLES: tuple[Table, ...] = (
     Table("errors/cause", "|S16", (N_ERRORS,), "exception, killed or timeout"),
     Table("errors/attempts", "<i4", (N_ERRORS,), "failed attempts with this text"),
     Table("hosts/name", "|S64", (N_HOSTS,), "host name"),
-    Table("starts/state", "|i1", (N_STARTS,), "0 running or killed, 1 complete, 2 stopped, 3 ended by an error"),
+    Table(
+        "starts/state",
+        "|i1",
+        (N_STARTS,),
+        "0 running or killed, 1 complete, 2 stopped, 3 ended by an error, 4 stopped by --max-failures",
+    ),
     Table("starts/started_at", "<f8", (N_STARTS,), "seconds since 1970-01-01 UTC, as all times here"),
     Table("starts/first_assignment_at", "<f8", (N_STARTS,), "first id handed out"),
     Table("starts/last_commit_at", "<f8", (N_STARTS,), "last sign of life of rank 0"),
@@ -84,6 +89,8 @@ TABLES: tuple[Table, ...] = (
     Table("starts/loop_cpu_s", "<f8", (N_STARTS,), "CPU seconds of rank 0 since its first assignment"),
     Table("starts/n_ranks", "<i4", (N_STARTS,), "MPI ranks"),
     Table("starts/n_slots", "<i4", (N_STARTS,), "slots"),
+    Table("starts/n_slots_live", "<i4", (N_STARTS,), "slots of ranks that answer"),
+    Table("starts/n_ranks_lost", "<i4", (N_STARTS,), "ranks given up: dead, silent, or unable to start slots"),
     Table("starts/n_hosts", "<i4", (N_STARTS,), "hosts"),
     Table("starts/pid", "<i4", (N_STARTS,), "process id of rank 0"),
     Table("starts/host", "|S64", (N_STARTS,), "host of rank 0"),

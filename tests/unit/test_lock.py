@@ -13,6 +13,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import kernel_says_no
 import pytest
 from helpers import wait_until
 
@@ -118,35 +119,14 @@ def test_a_folder_that_cannot_be_written_is_told_as_such(tmp_path: Path) -> None
 
 # ---- a file system that refuses flock, by the kernel ------------------------------------------------
 
-WITHOUT_FLOCK = """
-import ctypes, struct, sys
-
-def refuse_flock():
-    "Have the kernel answer flock() with ENOLCK, in this process and all that it starts (a seccomp filter)."
-    number = {"x86_64": 73, "aarch64": 32}[__import__("platform").machine()]
-    rules = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, 0x00050000 | 37), (0x06, 0, 0, 0x7FFF0000)]
-    code = b"".join(struct.pack("<HBBI", *rule) for rule in rules)
-    block = ctypes.create_string_buffer(code)
-    program = struct.pack("<HxxxxxxQ", len(rules), ctypes.addressof(block))
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
-    held = ctypes.create_string_buffer(program)
-    assert prctl(38, 1, 0, 0, 0) == 0 and prctl(22, 2, ctypes.addressof(held), 0, 0) == 0, ctypes.get_errno()
-
-if sys.argv[1] == "no flock":
-    refuse_flock()
-"""
-
-CONTEND = (
-    WITHOUT_FLOCK
-    + """
-import time
+CONTEND = """
+import sys, time
 from mosaic_mpi.errors import FileInUse
 from mosaic_mpi.lock import WriterLock
-while time.time() < float(sys.argv[3]):
+while time.time() < float(sys.argv[2]):
     pass
 try:
-    lock = WriterLock(sys.argv[2])
+    lock = WriterLock(sys.argv[1])
 except FileInUse as error:
     print(error)
     sys.exit(7)
@@ -154,12 +134,13 @@ print("held", flush=True)
 sys.stdin.readline()
 lock.release()
 """
-)
 
 
 def contend(path: Path, kind: str, n: int, wait_s: float = 1.5) -> list[subprocess.Popen[str]]:
     """Processes that reach for a lock at the same instant."""
-    command = [sys.executable, "-c", CONTEND, kind, str(path), str(time.time() + wait_s)]
+    command = [sys.executable, "-c", CONTEND, str(path), str(time.time() + wait_s)]
+    if kind == "no flock":
+        command = [*kernel_says_no.COMMAND, "flock", *command]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     return [subprocess.Popen(command, **pipes) for _ in range(n)]  # type: ignore[call-overload]
 
