@@ -223,7 +223,7 @@ def create(path: str, plan: RunPlan, folded: bool = False, spool_id: str | None 
         Which spool belongs to it; a new one by default.
     """
     sizes = layout.lengths(plan.n_simulations, plan.n_iterations, len(plan.source.names), len(plan.channels))
-    with h5py.File(path, "x", libver=_LIBVER) as file:
+    with h5py.File(path, "x", libver=_LIBVER, locking=False) as file:  # where flock is refused, HDF5 would be
         _write_attributes(file, plan, sizes, folded, spool_id or uuid.uuid4().hex)
         _write_plan(file, plan)
         for table in layout.TABLES:

@@ -370,6 +370,7 @@ class Store:
             self._settle()
             self._sync = self._syncer.submit(self._sync_all, self._commits)
             self._settle()
+            self._tables.check_place()
 
     def fold(self, tick: Callable[[], None]) -> str | None:
         """Move the spool's series into the file, once all simulations are done.
@@ -386,12 +387,13 @@ class Store:
         """
         if self._spool is None:
             return None
-        needed = self._spool.size() + self._tables.size()
-        free = shutil.disk_usage(Path(self.path).absolute().parent).free
-        if needed > free:
-            missing = f"{needed / 2**30:.2f} GiB needed, {free / 2**30:.2f} GiB free"
-            return f"time series stay in {layout.spool_path(self.path)} ({missing}); exports read them there"
         with self._guard(through_hdf5=True):
+            self._tables.check_place()
+            needed = self._spool.size() + self._tables.size()
+            free = shutil.disk_usage(Path(self.path).absolute().parent).free
+            if needed > free:
+                missing = f"{needed / 2**30:.2f} GiB needed, {free / 2**30:.2f} GiB free"
+                return f"time series stay in {layout.spool_path(self.path)} ({missing}); exports read them there"
             rebuild.fold(self.path, self._plan, self._spool, tick)
             self._spool = None
         return None
