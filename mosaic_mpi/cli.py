@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from mosaic_mpi import environment
 from mosaic_mpi._version import __version__
+from mosaic_mpi.console import show_any_text
 from mosaic_mpi.deadline import parse_duration
 from mosaic_mpi.errors import EXIT_COMPLETE, EXIT_INPUT, EXIT_STOPPED, InputError, MosaicError
 from mosaic_mpi.failure_limit import DEFAULT as DEFAULT_FAILURE_LIMIT
@@ -26,6 +27,7 @@ _EXIT_CODES = """exit codes: 0 complete; 1 internal error; 2 usage or input; 3 f
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
+    show_any_text()
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(words)
     try:
@@ -166,6 +168,9 @@ def _add_status(commands: argparse._SubParsersAction[_Parser]) -> None:
     status.add_argument("file", metavar="FILE", help="results file")
     status.add_argument("--json", action="store_true", help="for programs")
     status.add_argument(
+        "--verify", action="store_true", help="compare every result with its checksum (exit 2: damaged)"
+    )
+    status.add_argument(
         "--check",
         action="store_true",
         help="exit with 0 only if the run is complete; 75: the same command goes on; 1: so it does, but the latest "
@@ -272,6 +277,8 @@ def _status(options: argparse.Namespace, words: Sequence[str]) -> int:
 
     summary = summarise(options.file)
     print(as_json(summary) if options.json else as_text(summary))
+    if options.verify:
+        _verify(options.file)
     return check_code(summary) if options.check else EXIT_COMPLETE
 
 
@@ -281,6 +288,17 @@ def _merge(options: argparse.Namespace, words: Sequence[str]) -> int:
     merged = merge(options.files, options.output, options.overwrite)
     print(merged.text)
     return merged.exit_code
+
+
+def _verify(file: str) -> None:
+    from mosaic_mpi.errors import InputError
+    from mosaic_mpi.results import Results
+
+    damaged = Results(file).verify()
+    if damaged:
+        shown = ", ".join(map(str, damaged[:20])) + (" …" if len(damaged) > 20 else "")
+        raise InputError(f"{file}: damaged: {len(damaged)} results do not match their checksums: simulations {shown}")
+    print("  verified     every completed simulation matches its checksum", file=sys.stderr)
 
 
 def _export(options: argparse.Namespace, words: Sequence[str]) -> int:

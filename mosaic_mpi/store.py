@@ -12,6 +12,7 @@ next start verifies just those by their checksums, and runs again what does not 
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -54,7 +55,7 @@ def is_finished(path: str, plan: RunPlan, retry_failed: bool = False) -> bool:
     InputError
         The file is damaged, foreign, or of another plan.
     """
-    if not Path(path).exists():
+    if not os.path.lexists(path):
         return False
     with h5file.reading(path) as file:
         header = h5file.read_header(file)
@@ -66,8 +67,8 @@ def is_finished(path: str, plan: RunPlan, retry_failed: bool = False) -> bool:
 
 def _to_do(file: Any, retry_failed: bool) -> NDArray[np.bool_]:
     status: NDArray[np.int8] = file["simulations/status"][...]
-    to_do: NDArray[np.bool_] = (status != layout.COMPLETED) if retry_failed else (status == layout.PENDING)
-    return to_do
+    to_do: NDArray[np.bool_] = status != layout.COMPLETED  # one that is damaged counts for nothing
+    return to_do if retry_failed else to_do & (status != layout.FAILED)
 
 
 def preview(path: str, plan: RunPlan, overwrite: bool, retry_failed: bool = False) -> tuple[str, int]:
@@ -85,7 +86,7 @@ def preview(path: str, plan: RunPlan, overwrite: bool, retry_failed: bool = Fals
     InputError
         A start would refuse the file.
     """
-    if not Path(path).exists():
+    if not os.path.lexists(path):
         return "new", plan.n_simulations
     with h5file.reading(path) as file:
         header = h5file.read_header(file)
@@ -133,7 +134,7 @@ class Store:
     """
 
     def __init__(self, path: str, plan: RunPlan, overwrite: bool = False, retry_failed: bool = False) -> None:
-        self.path, self._plan, self._retry_failed = path, plan, retry_failed
+        self.path, self._plan, self._retry_failed = layout.real_path(path), plan, retry_failed
         self.n_retried = 0
         self._lock = WriterLock(path)
         self._spool: Spool | None = None
@@ -142,13 +143,13 @@ class Store:
         self._sync: Future[int] | None = None
         try:
             with self._guard(through_hdf5=True):
-                rebuild.remove_leftovers(path)
+                rebuild.remove_leftovers(self.path)
                 self._provide(overwrite)
-                self._tables = TableFile(path)
+                self._tables = TableFile(self.path)
                 self._load()
         except BaseException:
             with contextlib.suppress(OSError):
-                rebuild.remove_leftovers(path)
+                rebuild.remove_leftovers(self.path)
             self._lock.release()
             raise
         self._syncer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -157,15 +158,15 @@ class Store:
 
     def _provide(self, overwrite: bool) -> None:
         """See that there is a file of this plan, with room for all of its simulations."""
-        if not Path(self.path).exists():
+        if not os.path.lexists(self.path):
             rebuild.create(self.path, blueprint_of(self._plan))
             return
         with h5file.reading(self.path) as file:  # refuses what is foreign or damaged, --overwrite or not
             header = h5file.read_header(file)
             if not overwrite:
                 _refuse_other_plan(self.path, file, header, self._plan)
-            failed = bool((file["simulations/status"][...] == layout.FAILED).any())
-        is_closed = header.folded and header.channels and failed and self._retry_failed
+            unfinished = bool(_to_do(file, self._retry_failed).any())
+        is_closed = header.folded and header.channels and unfinished  # what runs again needs a spool
         if overwrite:
             rebuild.create(self.path, blueprint_of(self._plan))
         elif self._plan.n_simulations > header.n_simulations or is_closed:
@@ -183,8 +184,9 @@ class Store:
             self._open_spool(file)
             done = self.status == layout.COMPLETED
             read = self._spool.read if self._spool is not None else None
-            for row in mismatching(file, np.flatnonzero(unverified(commits, durable) & done), read):
-                self._forget(row)
+            suspects = np.flatnonzero(unverified(commits, durable) & done)
+            for row in (*mismatching(file, suspects, read), *np.flatnonzero(~h5file.is_known(self.status))):
+                self._forget(int(row))
             if self._retry_failed:
                 self._reopen_failed()
             self._count_attempts_again(file)
@@ -322,6 +324,7 @@ class Store:
     def check_point(self) -> None:
         """Begin to push what is committed to the disk, beside the run; does nothing while that goes on."""
         with self._guard():
+            self._tables.check_place()
             if self._sync is None or self._sync.done():
                 self._settle()
                 self._sync = self._syncer.submit(self._sync_all, self._commits)
@@ -346,6 +349,7 @@ class Store:
             self._settle()
             self._sync = self._syncer.submit(self._sync_all, self._commits)
             self._settle()
+            self._tables.check_place()
 
     def fold(self, tick: Callable[[], None]) -> str | None:
         """Move the spool's series into the file, once all simulations are done.
@@ -362,12 +366,13 @@ class Store:
         """
         if self._spool is None:
             return None
-        needed = self._spool.size() + self._tables.size()
-        free = shutil.disk_usage(Path(self.path).absolute().parent).free
-        if needed > free:
-            missing = f"{needed / 2**30:.2f} GiB needed, {free / 2**30:.2f} GiB free"
-            return f"time series stay in {layout.spool_path(self.path)} ({missing}); exports read them there"
         with self._guard(through_hdf5=True):
+            self._tables.check_place()
+            needed = self._spool.size() + self._tables.size()
+            free = shutil.disk_usage(Path(self.path).absolute().parent).free
+            if needed > free:
+                missing = f"{needed / 2**30:.2f} GiB needed, {free / 2**30:.2f} GiB free"
+                return f"time series stay in {layout.spool_path(self.path)} ({missing}); exports read them there"
             rebuild.fold(self.path, blueprint_of(self._plan), self._spool, tick)
             self._spool = None
         return None

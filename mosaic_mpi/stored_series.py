@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from mosaic_mpi import h5file, layout
+from mosaic_mpi.errors import InputError
 from mosaic_mpi.h5file import Header
 from mosaic_mpi.spool import SpoolReader
 
@@ -33,7 +34,7 @@ def stored_series(path: str, file: Any, header: Header) -> Iterator[ReadSeries]:
     Raises
     ------
     InputError
-        Its spool is missing, or of another results file.
+        Its spool is missing, of another results file, or too short.
     """
     if not header.channels:
         yield lambda row: []
@@ -42,4 +43,10 @@ def stored_series(path: str, file: Any, header: Header) -> Iterator[ReadSeries]:
     else:
         offsets, sizes = file["series/offset"][...], file["series/bytes"][...]
         with SpoolReader(layout.spool_path(path), header.spool_id) as spool:
-            yield lambda row: [spool.read(int(o), int(n)) for o, n in zip(offsets[row], sizes[row], strict=True)]
+
+            def read(row: int) -> list[bytes]:
+                if min(*offsets[row], *sizes[row]) < 0 or (offsets[row] + sizes[row]).max() > spool.size():
+                    raise InputError(f"{path}: damaged: the time series of row {row} are not in its spool")
+                return [spool.read(int(o), int(n)) for o, n in zip(offsets[row], sizes[row], strict=True)]
+
+            yield read
