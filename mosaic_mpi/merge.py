@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mosaic_mpi import h5file, layout, rebuild
-from mosaic_mpi.errors import EXIT_COMPLETE, EXIT_SOME_FAILED, EXIT_STOPPED, InputError, StorageError
+from mosaic_mpi.errors import InputError, StorageError
 from mosaic_mpi.journal import Journal
 from mosaic_mpi.lock import WriterLock, living_holder
+from mosaic_mpi.merge_outcome import Merged, conclude
 from mosaic_mpi.pieces import Contents, Piece, Selection, read_piece, refuse_changed, select, undamaged
 from mosaic_mpi.place import refuse_misplaced, refuse_unwritable
-from mosaic_mpi.plan import rows_of, spans
+from mosaic_mpi.plan import rows_of
 from mosaic_mpi.spool import Spool
 from mosaic_mpi.stored_series import stored_series
 from mosaic_mpi.tablefile import TableFile
@@ -33,21 +32,9 @@ _KNOWN = ("simulations/sim_id", "iterations/seed")
 """What the new file holds from the start."""
 _EARLIEST = ("started_at", "first_assignment_at")
 _LATEST = ("last_commit_at", "ended_at")
-_WITHOUT = {"--simulations": 1, "--output": 1, "--overwrite": 0}
-"""Options of a piece's command that are not those of the whole run, and the words that follow them."""
-_SAYS_HOW_MANY = ("--n-simulations", "--samples", "--control")
-
 _Block = tuple[NDArray[np.int64], NDArray[Any]]
 WriteSeries = Callable[[int, Sequence[bytes]], None]
 """Takes a row of the new file and its stored channels."""
-
-
-@dataclass(frozen=True)
-class Merged:
-    """How a merge ended: what to tell a person, and the exit code."""
-
-    text: str
-    exit_code: int
 
 
 def merge(paths: Sequence[str], output: str, overwrite: bool = False) -> Merged:
@@ -90,7 +77,7 @@ def merge(paths: Sequence[str], output: str, overwrite: bool = False) -> Merged:
             command = _join(selection, output)
     finally:
         lock.release()
-    return _conclude(selection, output, command)
+    return conclude(selection, output, command)
 
 
 def _output_problems(paths: Sequence[str], output: str, overwrite: bool, locked: bool = False) -> list[str]:
@@ -309,52 +296,3 @@ class _Notes:
         self.attempts, self.host, self.error = (
             file[f"simulations/{name}"][...] for name in ("attempts", "host", "error")
         )
-
-
-def _conclude(selection: Selection, output: str, command: str) -> Merged:
-    counts = np.bincount(selection.status, minlength=3)
-    pending, completed, failed = (int(counts[state]) for state in (layout.PENDING, layout.COMPLETED, layout.FAILED))
-    n_files = len(selection.pieces)
-    lines = [
-        f"{output}: {len(selection.status)} simulations of {n_files} file{'s' if n_files > 1 else ''}: "
-        f"{completed} completed, {failed} failed, {pending} pending"
-    ]
-    gaps = _gaps(selection)
-    if len(gaps):
-        lines.append(f"simulations in none of the files: {spans(gaps)}")
-    if pending or len(gaps):
-        lines.append(f"to complete: {_completing(command, output, int(selection.blueprint.sim_ids[-1]))}")
-    if failed:
-        lines.append(f"why: python -m mosaic_mpi status {shlex.quote(output)}")
-    code = EXIT_STOPPED if pending else EXIT_SOME_FAILED if failed else EXIT_COMPLETE
-    return Merged("\n".join(lines), code)
-
-
-def _gaps(selection: Selection) -> NDArray[np.int64]:
-    """Ids from 1 that no piece has, unless they come from a table, which may number its rows as it likes."""
-    ids = np.asarray(selection.blueprint.sim_ids)
-    if str(selection.blueprint.identity["parameters"]).startswith("table "):
-        return ids[:0]
-    return np.setdiff1d(np.arange(1, ids[-1] + 1), ids, assume_unique=True)
-
-
-def _completing(command: str, output: str, last_id: int) -> str:
-    """The command of the whole run, from the one of a piece."""
-    advice = f"the run command of the whole plan, without --simulations, with --output {shlex.quote(output)}"
-    try:
-        words = iter(shlex.split(command))
-    except ValueError:  # it was too long for its place
-        return advice
-    kept: list[str] = []
-    for word in words:
-        name, has_value, _ = word.partition("=")
-        if name not in _WITHOUT:
-            kept.append(word)
-        elif not has_value:
-            for _ in range(_WITHOUT[name]):
-                next(words, None)
-    if "run" not in kept or len(command.encode()) >= layout.COMMAND_BYTES:
-        return advice
-    if not any(word.partition("=")[0] in _SAYS_HOW_MANY for word in kept):
-        kept += ["--n-simulations", str(last_id)]
-    return shlex.join([*kept, "--output", output])

@@ -21,7 +21,8 @@ from mosaic_mpi.config import Config, parse_config
 from mosaic_mpi.errors import InputError
 from mosaic_mpi.h5file import Header
 from mosaic_mpi.lock import living_holder
-from mosaic_mpi.plan import identity_differences, rows_of, spans
+from mosaic_mpi.plan import rows_of, spans
+from mosaic_mpi.plan_differences import identity_differences
 from mosaic_mpi.spool import SpoolReader
 from mosaic_mpi.verification import mismatching, unverified
 

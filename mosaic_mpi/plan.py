@@ -1,7 +1,7 @@
 """The plan of a run: everything that decides its numbers.
 
-Owns its fingerprint, what differs between two of them, and the part that slots need, in bytes. Knows no MPI, no
-engine and no results file; `plan_inputs.py` makes it from what a user gives.
+Owns its fingerprint and the part that slots need, in bytes. Knows no MPI, no engine and no results file;
+`plan_inputs.py` makes it from what a user gives.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mosaic_mpi.config import Config, parse_config
+from mosaic_mpi.config import Config
 from mosaic_mpi.control import LikelihoodSettings
 from mosaic_mpi.errors import InputError
 from mosaic_mpi.nearest import suggestion
@@ -276,85 +276,3 @@ def config_digest(config: Config) -> str:
         else:
             digest.update(f"{key} {json.dumps(value, sort_keys=True)}".encode())
     return digest.hexdigest()
-
-
-WHERE = ("in the file", "now")
-"""What differs between is told in these words."""
-
-
-def differences(stored: Mapping[str, Any], stored_config: str, plan: RunPlan) -> list[str]:
-    """Name each difference between the plan of a results file and another one, with both values.
-
-    Parameters
-    ----------
-    stored : mapping
-        The file's plan identity.
-    stored_config : str
-        The file's config text.
-    plan : RunPlan
-        The plan asked for now.
-
-    Returns
-    -------
-    list of str
-        Empty when they are the same plan.
-    """
-
-    def configs() -> tuple[Config, Config]:
-        return parse_config(stored_config, plan.config.locations, "the file's config"), plan.config
-
-    return identity_differences(stored, plan.identity, configs, WHERE)
-
-
-def identity_differences(
-    first: Mapping[str, Any],
-    second: Mapping[str, Any],
-    configs: Callable[[], tuple[Config, Config]],
-    where: tuple[str, str],
-) -> list[str]:
-    """Name each difference between two plan identities, with both values.
-
-    Parameters
-    ----------
-    first, second : mapping
-        See `RunPlan.identity`.
-    configs : callable
-        Gives both configs, cut to their locations; asked only when these are the same.
-    where : tuple of str
-        Where each was found, for a person.
-
-    Returns
-    -------
-    list of str
-        Empty when they are the same.
-    """
-    found: list[str] = []
-    for key in dict.fromkeys((*first, *second)):
-        if first.get(key) == second.get(key):
-            continue
-        if key == "config" and first.get("locations") == second.get("locations"):
-            found.extend(_config_differences(*configs(), where))
-        elif key != "config":
-            found.append(f"{key}: {_short(first.get(key))} {where[0]}, {_short(second.get(key))} {where[1]}")
-    return found or (["config: differs"] if first.get("config") != second.get("config") else [])
-
-
-def _config_differences(old: Config, new: Config, where: tuple[str, str]) -> list[str]:
-    found = []
-    for key in dict.fromkeys((*old.values, *new.values)):
-        before, after = old.values.get(key), new.values.get(key)
-        if isinstance(before, np.ndarray) and isinstance(after, np.ndarray):
-            if before.shape != after.shape:
-                found.append(f"config {key}: shape {before.shape} {where[0]}, {after.shape} {where[1]}")
-            elif not np.array_equal(before, after, equal_nan=True):
-                place = tuple(map(int, np.argwhere((before != after) & ~(np.isnan(before) & np.isnan(after)))[0]))
-                values = f"{before[place]} {where[0]}, {after[place]} {where[1]}"
-                found.append(f"config {key}[{place[0]}][{place[1]}]: {values}")
-        elif before != after:
-            found.append(f"config {key}: {_short(before)} {where[0]}, {_short(after)} {where[1]}")
-    return found
-
-
-def _short(value: Any) -> str:
-    text = "nothing" if value is None else value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= 100 else f"{text[:97]}..."

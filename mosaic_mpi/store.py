@@ -29,7 +29,8 @@ from mosaic_mpi.errors import PlanMismatch, StorageError
 from mosaic_mpi.h5file import Header
 from mosaic_mpi.journal import Journal
 from mosaic_mpi.lock import WriterLock
-from mosaic_mpi.plan import RunPlan, differences, rows_of, spans
+from mosaic_mpi.plan import RunPlan, rows_of, spans
+from mosaic_mpi.plan_differences import differences
 from mosaic_mpi.spool import Spool
 from mosaic_mpi.tablefile import TableFile
 from mosaic_mpi.verification import mismatching, unverified

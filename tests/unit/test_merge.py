@@ -311,6 +311,7 @@ def test_results_that_died_with_their_node_are_run_again(pieces: Pieces, out: Pa
         spool.truncate(os.path.getsize(spool.name) - 1)
     merged = joined([str(pieces.path("a"))], out / "run.h5")
     assert "10 completed, 0 failed, 2 pending" in merged.text
+    assert summarise(str(out / "run.h5")).state == "stopped", "not dead: nobody has died of this file"
     assert np.flatnonzero(Results(out / "run.h5").table("simulations/status") == PENDING).tolist() == [4, 11]
     assert Results(out / "run.h5").table("simulations/attempts")[[4, 11]].tolist() == [0, 0]
     finished_run(out / "run.h5", pieces.plan())

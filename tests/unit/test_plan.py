@@ -15,7 +15,8 @@ import pytest
 from helpers import VERSIONS, make_plan, small_config, write_config
 
 from mosaic_mpi.errors import InputError
-from mosaic_mpi.plan import MAX_SEED, Channel, RunPlan, SlotPlan, differences, rows_of, spans
+from mosaic_mpi.plan import MAX_SEED, Channel, RunPlan, SlotPlan, rows_of, spans
+from mosaic_mpi.plan_differences import differences
 from mosaic_mpi.plan_inputs import PlanOptions, load_plan
 
 TWO = ("ETH", "KEN")
