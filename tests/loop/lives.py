@@ -1,0 +1,198 @@
+"""Lives of a results file, cut short again and again: made, run, extended, overwritten, with rank 0 killed on the way.
+
+Kills come after a random time from the start of the process on, or at a system call (see `die_at_call.c`).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from helpers import CI, Cli, same_numbers, wait_until
+from witness import Witness
+
+from mosaic_mpi import layout
+from mosaic_mpi.results import Results
+
+SEED = int(os.environ.get("MOSAIC_MPI_TEST_SEED", time.time_ns() % 10**6))
+N_KILLS = int(os.environ.get("MOSAIC_MPI_KILLS", "12"))
+"""Of each kind of life; of the slower ones, with LASER, a quarter."""
+_SOURCE = Path(__file__).with_name("die_at_call.c")
+_STAGES = ("new", "extension", "overwrite")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is run: options, settings of the stand-in for LASER (None for LASER), simulations before and after."""
+
+    options: tuple[str, ...]
+    fake: str | None
+    n_simulations: tuple[int, int]
+
+    @property
+    def n_failing(self) -> int:
+        """Simulations that fail, in any stage."""
+        settings = [setting.partition("=") for setting in (self.fake or "").split(",")]
+        return sum(len(ids.split(";")) for name, _, ids in settings if name in ("fail", "kill"))
+
+    @property
+    def exit_codes(self) -> set[int]:
+        """Of a start that finds something to do or nothing."""
+        return {0, 3} if self.n_failing else {0}
+
+
+def compile_dying(folder: Path) -> Path:
+    """Make the library that ends a process at a system call."""
+    library = folder / "die_at_call.so"
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        if CI:
+            pytest.fail("no C compiler (CI=true: nothing may be missing)")
+        pytest.skip("no C compiler, to make a library that kills at a system call")
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, _SOURCE, "-ldl"], check=True, timeout=60)
+    return library
+
+
+def kill(cli: Cli, process: subprocess.Popen[str]) -> None:
+    """SIGKILL rank 0 alone: its children have to notice by themselves."""
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=10)
+    assert_no_orphans(cli)
+
+
+def assert_no_orphans(cli: Cli) -> None:
+    """Fail unless everything ends by itself that has lost its rank."""
+    wait_until(lambda: not cli.survivors(), "all of its processes to end", seconds=20)
+
+
+@dataclass
+class Killer:
+    """Starts commands of one kind and kills them.
+
+    Parameters
+    ----------
+    cli : Cli
+        Starts them.
+    kind : Kind
+        What they run.
+    dying : Path
+        The library that kills at a system call.
+    dice : random.Random
+        Decides when.
+    """
+
+    cli: Cli
+    kind: Kind
+    dying: Path
+    dice: random.Random
+    counts: Counter[str] = field(default_factory=Counter)
+    calls: dict[str, str] = field(default_factory=dict)
+    seconds: float = 1.0
+
+    @property
+    def n_kills(self) -> int:
+        """Kills so far."""
+        return sum(self.counts.values())
+
+    def arguments(self, stage: str, folder: str) -> list[str]:
+        """The command line of a stage."""
+        n_simulations = self.kind.n_simulations[stage != "new"]
+        words = ["run", *self.kind.options, "--n-simulations", str(n_simulations), "--output", f"{folder}/run.h5"]
+        return [*words, "--overwrite"] if stage == "overwrite" else words
+
+    def learn(self, folder: str) -> Path:
+        """Go through all stages undisturbed, note their system calls, and return the finished file."""
+        (self.cli.folder / folder).mkdir()
+        for stage in _STAGES:
+            log = self.cli.folder / f"{folder}-{stage}.log"
+            began = time.monotonic()
+            self.finish(self.arguments(stage, folder), MOSAIC_MPI_TEST_DIE_LOG=str(log), LD_PRELOAD=str(self.dying))
+            self.seconds = max(self.seconds, time.monotonic() - began)
+            self.calls[stage] = log.read_text()
+        return self.cli.folder / folder / "run.h5"
+
+    def finish(self, arguments: list[str], **variables: str) -> None:
+        """Run a command to its end."""
+        ended = self.cli(*arguments, fake=self.kind.fake, timeout=120, **variables)
+        assert ended.returncode in self.kind.exit_codes, f"{ended.returncode}\n{ended.stdout}\n{ended.stderr}"
+
+    def hit(self, stage: str, arguments: list[str], witness: Witness) -> bool:
+        """Start a command and kill it at a random moment; return whether it had not ended before."""
+        if self.dice.random() < 0.5:
+            return self._hit_in_time(stage, arguments, witness)
+        kinds = sorted(set(self.calls[stage]))
+        wanted = self.dice.choice(kinds)  # renames are few and writes are many
+        places = [index + 1 for index, kind in enumerate(self.calls[stage]) if kind == wanted]
+        return self.hit_at_call(stage, arguments, self.dice.choice(places), self.dice.random() < 0.5)
+
+    def hit_at_call(self, stage: str, arguments: list[str], call: int, torn: bool) -> bool:
+        """Have it die at its nth call that changes a file, that one half done if it is a write."""
+        variables = {"LD_PRELOAD": str(self.dying), "MOSAIC_MPI_TEST_DIE_AT": str(call)}
+        if torn:
+            variables["MOSAIC_MPI_TEST_DIE_TORN"] = "1"
+        ended = self.cli(*arguments, fake=self.kind.fake, timeout=120, **variables)
+        if ended.returncode in self.kind.exit_codes:
+            return False
+        assert ended.returncode == -signal.SIGKILL, f"{ended.returncode}\n{ended.stdout}\n{ended.stderr}"
+        assert_no_orphans(self.cli)
+        self.counts[f"{stage}, at call"] += 1
+        return True
+
+    def _hit_in_time(self, stage: str, arguments: list[str], witness: Witness) -> bool:
+        process = self.cli.start(*arguments, fake=self.kind.fake)
+        moment = time.monotonic() + self.dice.uniform(0, self.seconds)
+        while time.monotonic() < moment - 0.05 and process.poll() is None:
+            time.sleep(0.02)
+        if stage != "overwrite" and witness.path.exists():
+            witness.glance()
+        time.sleep(max(moment - time.monotonic(), 0))
+        if process.poll() is not None:
+            ended = self.cli.end(process)
+            assert ended.returncode in self.kind.exit_codes, f"{ended.returncode}\n{ended.stdout}\n{ended.stderr}"
+            return False
+        kill(self.cli, process)
+        self.counts[f"{stage}, in time"] += 1
+        return True
+
+    def live(self, folder: str, n_a_stage: int, n_wanted: int) -> None:
+        """One life with some kills in each stage, stopping to kill after so many in all."""
+        (self.cli.folder / folder).mkdir()
+        witness = Witness(self.cli.folder / folder / "run.h5")
+        for stage in _STAGES:
+            arguments = self.arguments(stage, folder)
+            for _ in range(n_a_stage):
+                if self.n_kills >= n_wanted:
+                    break
+                was_killed = self.hit(stage, arguments, witness)
+                witness.look(may_be_overwritten=stage == "overwrite")
+                if not was_killed:
+                    break
+                if stage == "overwrite" and self.dice.random() < 0.7:
+                    arguments = self.arguments("extension", folder)  # as the run says how to resume
+            self.finish(self.arguments("new" if stage == "new" else "extension", folder))
+            assert witness.look(may_be_overwritten=stage == "overwrite") + self.kind.n_failing == self.size(stage)
+            if self.n_kills >= n_wanted and stage != "new":
+                break
+
+    def size(self, stage: str) -> int:
+        """Simulations at the end of a stage."""
+        return self.kind.n_simulations[stage != "new"]
+
+    def assert_undisturbed(self, folder: str, whole: Path) -> None:
+        """Fail unless a life's file is that of an undisturbed run, with nothing beside it."""
+        path = self.cli.folder / folder / "run.h5"
+        same_numbers(path, whole)
+        ours, theirs = Results(path), Results(whole)
+        failed = ours.table("simulations/status") == layout.FAILED
+        for name in ("attempts", "failed_attempts"):
+            table = f"simulations/{name}"
+            assert ours.table(table)[failed].tolist() == theirs.table(table)[failed].tolist(), name
+        assert {entry.name for entry in path.parent.iterdir()} == {"run.h5"}
