@@ -55,7 +55,7 @@ def is_finished(path: str, plan: RunPlan, retry_failed: bool = False) -> bool:
     InputError
         The file is damaged, foreign, or of another plan.
     """
-    if not Path(path).exists():
+    if not Path(path).exists() or rebuild.leftovers(path):  # of a killed --overwrite, say: to be removed first
         return False
     with h5file.reading(path) as file:
         header = h5file.read_header(file)

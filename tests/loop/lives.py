@@ -195,4 +195,5 @@ class Killer:
         for name in ("attempts", "failed_attempts"):
             table = f"simulations/{name}"
             assert ours.table(table)[failed].tolist() == theirs.table(table)[failed].tolist(), name
-        assert {entry.name for entry in path.parent.iterdir()} == {"run.h5"}
+        # Killed just before it let go of its lock, a finished run leaves the lock file, which nobody holds.
+        assert {entry.name for entry in path.parent.iterdir()} - {"run.h5.lock"} == {"run.h5"}
