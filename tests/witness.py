@@ -20,11 +20,12 @@ _COLUMNS = {
     "iteration_likelihood": "iterations/likelihood",
     "parameters": "parameters/values",
 }
-_WHEN_COMPLETED = tuple(
-    table.name for table in layout.TABLES if table.name.startswith("simulations/") and table.name != "simulations/error"
-)
+_PER_SIMULATION = [table.name for table in layout.TABLES if table.name.startswith("simulations/")]
+_WHEN_COMPLETED = tuple(name for name in _PER_SIMULATION if name != "simulations/error")
 """What never changes again: numbers, and when, where and in which order they were found."""
-_WHEN_FAILED = tuple(f"simulations/{name}" for name in ("status", "attempts", "failed_attempts", "finished_at", "start"))
+_WHEN_FAILED = tuple(
+    f"simulations/{name}" for name in ("status", "attempts", "failed_attempts", "finished_at", "start")
+)
 
 
 def damaged_rows(path: Path) -> list[int]:

@@ -1,4 +1,4 @@
-"""Lives of a results file, cut short again and again: made, run, extended, overwritten, with rank 0 killed on the way.
+"""Lives of a results file, cut short again and again: made, extended, overwritten, with rank 0 killed on the way.
 
 Kills come after a random time from the start of the process on, or at a system call (see `die_at_call.c`).
 """
@@ -26,27 +26,21 @@ SEED = int(os.environ.get("MOSAIC_MPI_TEST_SEED", time.time_ns() % 10**6))
 N_KILLS = int(os.environ.get("MOSAIC_MPI_KILLS", "12"))
 """Of each kind of life; of the slower ones, with LASER, a quarter."""
 _SOURCE = Path(__file__).with_name("die_at_call.c")
-_STAGES = ("new", "extension", "overwrite")
+TROUBLE_FILE = "trouble"
+"""While it exists in the folder of the runs, the simulations that are to fail do."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What is run: options, settings of the stand-in for LASER (None for LASER), simulations before and after."""
+    """What is run: options, settings of the stand-in for LASER (None for LASER), simulations before and after.
+
+    Its stages: the run is new; what failed is tried again; the run is extended; the file is overwritten.
+    """
 
     options: tuple[str, ...]
     fake: str | None
     n_simulations: tuple[int, int]
-
-    @property
-    def n_failing(self) -> int:
-        """Simulations that fail, in any stage."""
-        settings = [setting.partition("=") for setting in (self.fake or "").split(",")]
-        return sum(len(ids.split(";")) for name, _, ids in settings if name in ("fail", "kill"))
-
-    @property
-    def exit_codes(self) -> set[int]:
-        """Of a start that finds something to do or nothing."""
-        return {0, 3} if self.n_failing else {0}
+    stages: tuple[str, ...] = ("new", "retry-failed", "extension", "overwrite")
 
 
 def compile_dying(folder: Path) -> Path:
@@ -95,6 +89,7 @@ class Killer:
     dice: random.Random
     counts: Counter[str] = field(default_factory=Counter)
     calls: dict[str, str] = field(default_factory=dict)
+    whole: dict[str, Path] = field(default_factory=dict)
     seconds: float = 1.0
 
     @property
@@ -104,50 +99,66 @@ class Killer:
 
     def arguments(self, stage: str, folder: str) -> list[str]:
         """The command line of a stage."""
-        n_simulations = self.kind.n_simulations[stage != "new"]
+        n_simulations = self.kind.n_simulations[stage in ("extension", "overwrite")]
         words = ["run", *self.kind.options, "--n-simulations", str(n_simulations), "--output", f"{folder}/run.h5"]
-        return [*words, "--overwrite"] if stage == "overwrite" else words
+        return [*words, f"--{stage}"] if stage in ("retry-failed", "overwrite") else words
 
-    def learn(self, folder: str) -> Path:
-        """Go through all stages undisturbed, note their system calls, and return the finished file."""
-        (self.cli.folder / folder).mkdir()
-        for stage in _STAGES:
-            log = self.cli.folder / f"{folder}-{stage}.log"
+    def learn(self) -> None:
+        """Go through all stages undisturbed; keep the file that each leaves, and its system calls."""
+        folder = self.cli.folder / "whole"
+        folder.mkdir()
+        for stage in self.kind.stages:
+            log = folder / f"{stage}.log"
             began = time.monotonic()
-            self.finish(self.arguments(stage, folder), MOSAIC_MPI_TEST_DIE_LOG=str(log), LD_PRELOAD=str(self.dying))
+            self.finish(stage, "whole", MOSAIC_MPI_TEST_DIE_LOG=str(log), LD_PRELOAD=str(self.dying))
             self.seconds = max(self.seconds, time.monotonic() - began)
             self.calls[stage] = log.read_text()
-        return self.cli.folder / folder / "run.h5"
+            self.whole[stage] = shutil.copy(folder / "run.h5", folder / f"{stage}.h5")
 
-    def finish(self, arguments: list[str], **variables: str) -> None:
-        """Run a command to its end."""
-        ended = self.cli(*arguments, fake=self.kind.fake, timeout=120, **variables)
-        assert ended.returncode in self.kind.exit_codes, f"{ended.returncode}\n{ended.stdout}\n{ended.stderr}"
+    def finish(self, stage: str, folder: str, **variables: str) -> None:
+        """Go through a stage to its end."""
+        self.trouble(stage)
+        arguments = self.arguments(stage, folder)
+        self._check_end(self.cli(*arguments, fake=self.kind.fake, timeout=240, **variables))
 
-    def hit(self, stage: str, arguments: list[str], witness: Witness) -> bool:
-        """Start a command and kill it at a random moment; return whether it had not ended before."""
+    def trouble(self, stage: str) -> None:
+        """Have simulations fail in a new run, and no more when they are tried again."""
+        file = self.cli.folder / TROUBLE_FILE
+        if stage == "new":
+            file.touch()
+        else:
+            file.unlink(missing_ok=True)
+
+    @staticmethod
+    def _check_end(ended: subprocess.CompletedProcess[str]) -> None:
+        assert ended.returncode in (0, 3), f"{ended.returncode}\n{ended.stdout}\n{ended.stderr}"
+
+    def hit(self, stage: str, folder: str, witness: Witness) -> bool:
+        """Start a stage and kill it at a random moment; return whether it had not ended before."""
         if self.dice.random() < 0.5:
-            return self._hit_in_time(stage, arguments, witness)
+            return self._hit_in_time(stage, folder, witness)
         kinds = sorted(set(self.calls[stage]))
         wanted = self.dice.choice(kinds)  # renames are few and writes are many
         places = [index + 1 for index, kind in enumerate(self.calls[stage]) if kind == wanted]
-        return self.hit_at_call(stage, arguments, self.dice.choice(places), self.dice.random() < 0.5)
+        return self.hit_at_call(stage, folder, self.dice.choice(places))
 
-    def hit_at_call(self, stage: str, arguments: list[str], call: int, torn: bool) -> bool:
-        """Have it die at its nth call that changes a file, that one half done if it is a write."""
+    def hit_at_call(self, stage: str, folder: str, call: int) -> bool:
+        """Have a stage die at its nth call that changes a file, that one half done if it is a write."""
         variables = {"LD_PRELOAD": str(self.dying), "MOSAIC_MPI_TEST_DIE_AT": str(call)}
-        if torn:
+        if self.dice.random() < 0.5:
             variables["MOSAIC_MPI_TEST_DIE_TORN"] = "1"
-        ended = self.cli(*arguments, fake=self.kind.fake, timeout=120, **variables)
-        if ended.returncode in self.kind.exit_codes:
+        self.trouble(stage)
+        ended = self.cli(*self.arguments(stage, folder), fake=self.kind.fake, timeout=240, **variables)
+        if ended.returncode != -signal.SIGKILL:
+            self._check_end(ended)
             return False
-        assert ended.returncode == -signal.SIGKILL, f"{ended.returncode}\n{ended.stdout}\n{ended.stderr}"
         assert_no_orphans(self.cli)
         self.counts[f"{stage}, at call"] += 1
         return True
 
-    def _hit_in_time(self, stage: str, arguments: list[str], witness: Witness) -> bool:
-        process = self.cli.start(*arguments, fake=self.kind.fake)
+    def _hit_in_time(self, stage: str, folder: str, witness: Witness) -> bool:
+        self.trouble(stage)
+        process = self.cli.start(*self.arguments(stage, folder), fake=self.kind.fake)
         moment = time.monotonic() + self.dice.uniform(0, self.seconds)
         while time.monotonic() < moment - 0.05 and process.poll() is None:
             time.sleep(0.02)
@@ -155,42 +166,40 @@ class Killer:
             witness.glance()
         time.sleep(max(moment - time.monotonic(), 0))
         if process.poll() is not None:
-            ended = self.cli.end(process)
-            assert ended.returncode in self.kind.exit_codes, f"{ended.returncode}\n{ended.stdout}\n{ended.stderr}"
+            self._check_end(self.cli.end(process))
             return False
         kill(self.cli, process)
         self.counts[f"{stage}, in time"] += 1
         return True
 
     def live(self, folder: str, n_a_stage: int, n_wanted: int) -> None:
-        """One life with some kills in each stage, stopping to kill after so many in all."""
+        """One life with some kills in each stage, up to so many in all."""
         (self.cli.folder / folder).mkdir()
         witness = Witness(self.cli.folder / folder / "run.h5")
-        for stage in _STAGES:
-            arguments = self.arguments(stage, folder)
+        for stage in self.kind.stages:
+            witness.may_forget_failed = stage == "retry-failed"
+            command = stage
             for _ in range(n_a_stage):
                 if self.n_kills >= n_wanted:
                     break
-                was_killed = self.hit(stage, arguments, witness)
+                was_killed = self.hit(command, folder, witness)
                 witness.look(may_be_overwritten=stage == "overwrite")
                 if not was_killed:
                     break
                 if stage == "overwrite" and self.dice.random() < 0.7:
-                    arguments = self.arguments("extension", folder)  # as the run says how to resume
-            self.finish(self.arguments("new" if stage == "new" else "extension", folder))
-            assert witness.look(may_be_overwritten=stage == "overwrite") + self.kind.n_failing == self.size(stage)
-            if self.n_kills >= n_wanted and stage != "new":
+                    command = "extension"  # as the run says how to resume
+            self.finish("extension" if stage == "overwrite" else stage, folder)
+            witness.look(may_be_overwritten=stage == "overwrite")
+            self.assert_undisturbed(stage, folder)
+            if self.n_kills >= n_wanted:
                 break
+        shutil.rmtree(witness.path.parent)
 
-    def size(self, stage: str) -> int:
-        """Simulations at the end of a stage."""
-        return self.kind.n_simulations[stage != "new"]
-
-    def assert_undisturbed(self, folder: str, whole: Path) -> None:
-        """Fail unless a life's file is that of an undisturbed run, with nothing beside it."""
+    def assert_undisturbed(self, stage: str, folder: str) -> None:
+        """Fail unless a stage has left what it leaves undisturbed, with nothing beside it."""
         path = self.cli.folder / folder / "run.h5"
-        same_numbers(path, whole)
-        ours, theirs = Results(path), Results(whole)
+        same_numbers(path, self.whole[stage])
+        ours, theirs = Results(path), Results(self.whole[stage])
         failed = ours.table("simulations/status") == layout.FAILED
         for name in ("attempts", "failed_attempts"):
             table = f"simulations/{name}"

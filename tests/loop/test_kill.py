@@ -11,25 +11,26 @@ import random
 import shutil
 import signal
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from helpers import Cli, few_parameters, wait_until, write_config
-from lives import N_KILLS, SEED, Kind, Killer, compile_dying, kill
+from lives import N_KILLS, SEED, TROUBLE_FILE, Killer, Kind, compile_dying, kill
 from witness import Witness
 
 from mosaic_mpi.results import Results
 
 LONG = 60 + 30 * N_KILLS
 """Seconds for a test, also on a machine that has other things to do."""
-TROUBLE = "seconds=0.002,size=2000,fail=7;41,kill=11"
+SETTINGS = "seconds=0.002,size=2000,fail=7;41,kill=11,while={}"
 SMALL = ("--n-iterations", "1", "--checkpoint-interval", "0.1", "--max-attempts", "2", "--slots", "2")
-LASER = ("--locations", "ETH", "--n-iterations", "1", "--checkpoint-interval", "0.5")
+LASER = ("--locations", "ETH", "--n-iterations", "1", "--checkpoint-interval", "0.5", "--slots", "2")
 KINDS = {
-    "series": Kind((*SMALL, "--save", "fake"), TROUBLE, (300, 450)),
-    "no series": Kind(SMALL, TROUBLE, (300, 450)),
-    "LASER, series": Kind((*LASER, "--save", "reported_cases"), None, (6, 9)),
-    "LASER, no series": Kind(LASER, None, (6, 9)),
+    "series": Kind((*SMALL, "--save", "fake"), SETTINGS, (200, 300)),
+    "no series": Kind(SMALL, SETTINGS, (200, 300)),
+    "LASER, series": Kind((*LASER, "--save", "reported_cases"), None, (4, 6), ("new", "extension")),
+    "LASER, no series": Kind(LASER, None, (4, 6), ("new", "extension")),
 }
 
 
@@ -39,60 +40,56 @@ def dying(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return compile_dying(tmp_path_factory.mktemp("dying"))
 
 
-def killer(cli: Cli, name: str, dying: Path, **sizes: tuple[int, int]) -> Killer:
-    """A killer of one kind of runs; its dice are the seed's."""
+def killer(cli: Cli, name: str, dying: Path, stages: tuple[str, ...] = ()) -> Killer:
+    """A killer of one kind of runs, or of small ones that go through some stages; its dice are the seed's."""
     print(f"MOSAIC_MPI_KILLS={N_KILLS} MOSAIC_MPI_TEST_SEED={SEED}")
     kind = KINDS[name]
     if kind.fake is not None:
         config = write_config(cli.folder, few_parameters())
-        kind = Kind(("--config", config, *kind.options), kind.fake, sizes.get("n", kind.n_simulations))
-    return Killer(cli, kind, dying, random.Random(f"{SEED} {name}"))
+        fake = kind.fake.format(cli.folder / TROUBLE_FILE)
+        kind = replace(kind, options=("--config", config, *kind.options), fake=fake)
+    if stages:
+        kind = replace(kind, n_simulations=(42, 48), stages=stages)
+    found = Killer(cli, kind, dying, random.Random(f"{SEED} {name} {stages}"))
+    found.learn()
+    return found
 
 
 @pytest.mark.timeout(LONG)
 @pytest.mark.parametrize("name", KINDS)
 def test_kills_at_random_moments(cli: Cli, dying: Path, name: str) -> None:
     found = killer(cli, name, dying)
-    whole = found.learn("whole")
     n_wanted = N_KILLS if found.kind.fake is not None else max(N_KILLS // 4, 2)
     n_lives = 0
     while found.n_kills < n_wanted:
         found.live(f"life-{n_lives}", 4, n_wanted)
-        if n_lives % 5 == 0 or found.n_kills >= n_wanted:
-            print(n_lives, dict(found.counts))
         n_lives += 1
-        if (cli.folder / f"life-{n_lives - 1}" / "run.h5").exists():
-            check_end(found, f"life-{n_lives - 1}", whole)
-
-
-def check_end(found: Killer, folder: str, whole: Path) -> None:
-    """Whatever happened, the finished file is that of an undisturbed run."""
-    found.assert_undisturbed(folder, whole)
-    shutil.rmtree(whole.parents[1] / folder)
+        if n_lives % 10 == 0 or found.n_kills >= n_wanted:
+            print(f"{name}: {n_lives} lives, {found.n_kills} kills: {dict(found.counts)}", flush=True)
 
 
 @pytest.mark.timeout(LONG)
-@pytest.mark.parametrize("stage", ["new", "extension", "overwrite"])
+@pytest.mark.parametrize("stage", ["new", "retry-failed", "extension", "overwrite"])
 @pytest.mark.parametrize("name", ["series", "no series"])
 def test_killed_at_every_call(cli: Cli, dying: Path, name: str, stage: str) -> None:
     """At each system call of a small run that changes a file; in short, at some of them."""
-    found = killer(cli, name, dying, n=(42, 48))
-    whole = found.learn("whole")
-    before = found.arguments("new" if stage == "extension" else "extension", "before")
-    (cli.folder / "before").mkdir()
+    found = killer(cli, name, dying, ("new",) if stage == "new" else ("new", stage))
+    before = cli.folder / "before"
+    before.mkdir()
     if stage != "new":
-        found.finish(before)
+        shutil.copy(found.whole["new"], before / "run.h5")
     n_calls = len(found.calls[stage])
-    for call in sorted(found.dice.sample(range(1, n_calls + 1), min(N_KILLS // 6, n_calls))):
-        folder = shutil.copytree(cli.folder / "before", cli.folder / "now")
-        witness = Witness(folder / "run.h5")
+    for call in found.dice.sample(range(1, n_calls + 1), min(max(N_KILLS // 12, 1), n_calls)):
+        folder = shutil.copytree(before, cli.folder / "now")
+        witness = Witness(folder / "run.h5", may_forget_failed=stage == "retry-failed")
         witness.look()
-        found.hit_at_call(stage, found.arguments(stage, "now"), call, found.dice.random() < 0.5)
+        found.hit_at_call(stage, "now", call)
         witness.look(may_be_overwritten=stage == "overwrite")
-        found.finish(found.arguments("extension", "now"))
+        found.finish("extension" if stage == "overwrite" else stage, "now")
         witness.look()
-        check_end(found, "now", whole)
-    print(f"{found.n_kills} kills at {n_calls} calls")
+        found.assert_undisturbed(stage, "now")
+        shutil.rmtree(folder)
+    print(f"{name}, {stage}: {found.n_kills} kills at {n_calls} calls", flush=True)
 
 
 def family(cli: Cli, process: subprocess.Popen[str]) -> tuple[list[int], list[int]]:

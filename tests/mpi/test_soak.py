@@ -1,7 +1,7 @@
 """A bad day: everything that can happen to a run happens to one, in random order, until it is complete.
 
-MOSAIC_MPI_SOAK_SECONDS makes the day longer, MOSAIC_MPI_SOAK_SEED asks for an earlier one again, as far as timing lets
-it be the same.
+MOSAIC_MPI_SOAK_SECONDS makes the day longer, MOSAIC_MPI_SOAK_SEED asks for an earlier one again, as far as timing
+lets it be the same.
 """
 
 from __future__ import annotations

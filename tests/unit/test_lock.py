@@ -12,10 +12,12 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers import finished_run, make_plan
 
 from mosaic_mpi import environment
 from mosaic_mpi.errors import FileInUse, StorageError
 from mosaic_mpi.lock import WriterLock
+from mosaic_mpi.store import Store, is_finished
 
 HOLD = (
     "import sys, time; from mosaic_mpi.lock import WriterLock; lock = WriterLock(sys.argv[1]);"
@@ -121,3 +123,16 @@ def test_many_at_once_and_only_one_gets_it(tmp_path: Path) -> None:
     command = [sys.executable, "-c", script, str(tmp_path / "run.h5"), str(time.time() + 1)]
     processes = [subprocess.Popen(command) for _ in range(6)]
     assert sorted(process.wait(timeout=30) for process in processes) == [0] + [7] * 5
+
+
+def test_what_a_killed_attempt_to_lock_left_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "run.h5"
+    plan = make_plan(tmp_path)
+    finished_run(path, plan)
+    assert is_finished(str(path), plan)
+    leftover = tmp_path / "run.h5.lock-elsewhere-7"
+    leftover.touch()
+    assert not is_finished(str(path), plan)
+    Store(str(path), plan).close()
+    assert not leftover.exists()
+    assert is_finished(str(path), plan)
