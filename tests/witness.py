@@ -56,12 +56,21 @@ class Witness:
         The results file, which need not exist yet.
     may_forget_failed : bool
         Whether failed simulations may be tried again.
+
+    Attributes
+    ----------
+    n_looks, n_seen : int
+        Looks so far, and simulations that were completed at the last.
+    n_lost, n_again : int
+        Completed simulations that were gone at a later look, and those that had been run again.
     """
 
     path: Path
     may_forget_failed: bool = False
     n_looks: int = 0
     n_seen: int = 0
+    n_lost: int = 0
+    n_again: int = 0
     _known: dict[str, NDArray[Any]] = field(default_factory=dict)
     _first_start: float = 0.0
 
@@ -82,16 +91,22 @@ class Witness:
 
     def glance(self, may_be_overwritten: bool = False) -> Summary:
         """Look at a file that is being written: what is known must be there, checksums are left alone."""
-        found, first_start = self._read()
-        if may_be_overwritten and first_start != self._first_start:
-            self._known, self.n_seen = {}, 0
-        self._compare(found)
-        self._known, self._first_start = found, first_start
-        self.n_seen = int((found["simulations/status"] == layout.COMPLETED).sum())
-        self.n_looks += 1
+        complaints = self.count(may_be_overwritten)
+        assert not complaints, "\n".join(complaints)
         summary = summarise(str(self.path))
         assert summary.completed >= self.n_seen
         return summary
+
+    def count(self, may_be_overwritten: bool = False) -> list[str]:
+        """Count what is lost or was run again since the last look, and return what is to be said of it."""
+        found, first_start = self._read()
+        if may_be_overwritten and first_start != self._first_start:
+            self._known, self.n_seen = {}, 0
+        complaints = self._compare(found)
+        self._known, self._first_start = found, first_start
+        self.n_seen = int((found["simulations/status"] == layout.COMPLETED).sum())
+        self.n_looks += 1
+        return complaints
 
     def _read(self) -> tuple[dict[str, NDArray[Any]], float]:
         with h5file.reading(self.path) as file:
@@ -99,23 +114,33 @@ class Witness:
             columns = {name: file[name][...] for name in _WHEN_COMPLETED if name != "simulations/status"}
             return {**columns, "simulations/status": status}, float(file["starts/started_at"][0])
 
-    def _compare(self, found: dict[str, NDArray[Any]]) -> None:
-        status = found["simulations/status"]
-        commits = found["simulations/commit"][status == layout.COMPLETED]
-        assert (commits > 0).all()
-        assert len(np.unique(commits)) == len(commits), "two results claim one place in the order of storing"
-        if not self._known:
-            return
-        self._compare_rows(found, layout.COMPLETED, _WHEN_COMPLETED)
-        if not self.may_forget_failed:
-            self._compare_rows(found, layout.FAILED, _WHEN_FAILED)
+    def _compare(self, found: dict[str, NDArray[Any]]) -> list[str]:
+        commits = found["simulations/commit"][found["simulations/status"] == layout.COMPLETED]
+        complaints = [] if len(np.unique(commits)) == len(commits) else ["two results claim one place in the order"]
+        if commits.min(initial=1) < 1:
+            complaints.append("a result has no place in the order of storing")
+        if self._known:
+            lost, again, texts = self._compare_rows(found, layout.COMPLETED, _WHEN_COMPLETED)
+            self.n_lost, self.n_again = self.n_lost + lost, self.n_again + again
+            complaints += texts
+            if not self.may_forget_failed:
+                complaints += self._compare_rows(found, layout.FAILED, _WHEN_FAILED)[2]
+        return complaints
 
-    def _compare_rows(self, found: dict[str, NDArray[Any]], status: int, names: tuple[str, ...]) -> None:
-        rows = np.flatnonzero(self._known["simulations/status"] == status)
+    def _compare_rows(
+        self, found: dict[str, NDArray[Any]], status: int, names: tuple[str, ...]
+    ) -> tuple[int, int, list[str]]:
+        """Return how many rows of a status have it no more, how many were run again, and a text of each kind."""
         word = {layout.COMPLETED: "completed", layout.FAILED: "failed"}[status]
-        lost = rows[found["simulations/status"][rows] != status]
-        assert not len(lost), f"rows {lost[:10]} had {word} and have not any more"
+        rows = np.flatnonzero(self._known["simulations/status"] == status)
+        kept = found["simulations/status"][rows] == status
+        texts = [] if kept.all() else [f"rows {rows[~kept][:10]} had {word} and have not any more"]
+        changed = np.zeros(len(rows), dtype=bool)
         for name in names:
             before, now = self._known[name][rows], found[name][rows]
-            again = rows[[a.tobytes() != b.tobytes() for a, b in zip(before, now, strict=True)]]
-            assert not len(again), f"rows {again[:10]} had {word} and were run again: {name} differs"
+            differs = np.array([a.tobytes() != b.tobytes() for a, b in zip(before, now, strict=True)], dtype=bool)
+            differs &= kept
+            if differs.any():
+                texts.append(f"rows {rows[differs][:10]} had {word} and were run again: {name} differs")
+            changed |= differs
+        return int((~kept).sum()), int(changed.sum()), texts

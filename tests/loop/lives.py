@@ -12,6 +12,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -81,12 +82,15 @@ class Killer:
         The library that kills at a system call.
     dice : random.Random
         Decides when.
+    witness_of : callable
+        Gives a witness of a results file.
     """
 
     cli: Cli
     kind: Kind
     dying: Path
     dice: random.Random
+    witness_of: Callable[[Path], Witness]
     counts: Counter[str] = field(default_factory=Counter)
     calls: dict[str, str] = field(default_factory=dict)
     whole: dict[str, Path] = field(default_factory=dict)
@@ -175,7 +179,7 @@ class Killer:
     def live(self, folder: str, n_a_stage: int, n_wanted: int) -> None:
         """One life with some kills in each stage, up to so many in all."""
         (self.cli.folder / folder).mkdir()
-        witness = Witness(self.cli.folder / folder / "run.h5")
+        witness = self.witness_of(self.cli.folder / folder / "run.h5")
         for stage in self.kind.stages:
             witness.may_forget_failed = stage == "retry-failed"
             command = stage

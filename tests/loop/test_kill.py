@@ -11,6 +11,7 @@ import random
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,56 +41,72 @@ def dying(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return compile_dying(tmp_path_factory.mktemp("dying"))
 
 
-def killer(cli: Cli, name: str, dying: Path, stages: tuple[str, ...] = ()) -> Killer:
-    """A killer of one kind of runs, or of small ones that go through some stages; its dice are the seed's."""
-    print(f"MOSAIC_MPI_KILLS={N_KILLS} MOSAIC_MPI_TEST_SEED={SEED}")
-    kind = KINDS[name]
-    if kind.fake is not None:
-        config = write_config(cli.folder, few_parameters())
-        fake = kind.fake.format(cli.folder / TROUBLE_FILE)
-        kind = replace(kind, options=("--config", config, *kind.options), fake=fake)
-    if stages:
-        kind = replace(kind, n_simulations=(42, 48), stages=stages)
-    found = Killer(cli, kind, dying, random.Random(f"{SEED} {name} {stages}"))
-    found.learn()
-    return found
+WitnessOf = Callable[[Path], Witness]
+KillerOf = Callable[..., Killer]
 
 
+@pytest.fixture
+def killer_of(
+    cli: Cli, dying: Path, witness_of: WitnessOf, record_property: Callable[[str, object], None]
+) -> Iterator[KillerOf]:
+    """Make the killer of one kind of runs, or of small ones that go through some stages; its dice are the seed's."""
+    made: list[Killer] = []
+
+    def make(name: str, stages: tuple[str, ...] = ()) -> Killer:
+        print(f"MOSAIC_MPI_KILLS={N_KILLS} MOSAIC_MPI_TEST_SEED={SEED}")
+        kind = KINDS[name]
+        if kind.fake is not None:
+            config = write_config(cli.folder, few_parameters())
+            fake = kind.fake.format(cli.folder / TROUBLE_FILE)
+            kind = replace(kind, options=("--config", config, *kind.options), fake=fake)
+        if stages:
+            kind = replace(kind, n_simulations=(42, 48), stages=stages)
+        made.append(Killer(cli, kind, dying, random.Random(f"{SEED} {name} {stages}"), witness_of))
+        made[-1].learn()
+        return made[-1]
+
+    yield make
+    record_property("kills", sum(killer.n_kills for killer in made))
+
+
+@pytest.mark.fault("rank 0 killed at random moments of start, run, finish, extension, overwriting, second tries")
 @pytest.mark.timeout(LONG)
 @pytest.mark.parametrize("name", KINDS)
-def test_kills_at_random_moments(cli: Cli, dying: Path, name: str) -> None:
-    found = killer(cli, name, dying)
-    n_wanted = N_KILLS if found.kind.fake is not None else max(N_KILLS // 4, 2)
+def test_kills_at_random_moments(killer_of: KillerOf, name: str) -> None:
+    killer = killer_of(name)
+    n_wanted = N_KILLS if killer.kind.fake is not None else max(N_KILLS // 4, 2)
     n_lives = 0
-    while found.n_kills < n_wanted:
-        found.live(f"life-{n_lives}", 4, n_wanted)
+    while killer.n_kills < n_wanted:
+        killer.live(f"life-{n_lives}", 4, n_wanted)
         n_lives += 1
-        if n_lives % 10 == 0 or found.n_kills >= n_wanted:
-            print(f"{name}: {n_lives} lives, {found.n_kills} kills: {dict(found.counts)}", flush=True)
+        if n_lives % 10 == 0 or killer.n_kills >= n_wanted:
+            print(f"{name}: {n_lives} lives, {killer.n_kills} kills: {dict(killer.counts)}", flush=True)
 
 
+@pytest.mark.fault("rank 0 killed at a system call that changes a file, every other write half done")
 @pytest.mark.timeout(LONG)
 @pytest.mark.parametrize("stage", ["new", "retry-failed", "extension", "overwrite"])
 @pytest.mark.parametrize("name", ["series", "no series"])
-def test_killed_at_every_call(cli: Cli, dying: Path, name: str, stage: str) -> None:
+def test_killed_at_every_call(cli: Cli, killer_of: KillerOf, witness_of: WitnessOf, name: str, stage: str) -> None:
     """At each system call of a small run that changes a file; in short, at some of them."""
-    found = killer(cli, name, dying, ("new",) if stage == "new" else ("new", stage))
+    killer = killer_of(name, ("new",) if stage == "new" else ("new", stage))
     before = cli.folder / "before"
     before.mkdir()
     if stage != "new":
-        shutil.copy(found.whole["new"], before / "run.h5")
-    n_calls = len(found.calls[stage])
-    for call in found.dice.sample(range(1, n_calls + 1), min(max(N_KILLS // 12, 1), n_calls)):
+        shutil.copy(killer.whole["new"], before / "run.h5")
+    n_calls = len(killer.calls[stage])
+    for call in killer.dice.sample(range(1, n_calls + 1), min(max(N_KILLS // 12, 1), n_calls)):
         folder = shutil.copytree(before, cli.folder / "now")
-        witness = Witness(folder / "run.h5", may_forget_failed=stage == "retry-failed")
+        witness = witness_of(folder / "run.h5")
+        witness.may_forget_failed = stage == "retry-failed"
         witness.look()
-        found.hit_at_call(stage, "now", call)
+        killer.hit_at_call(stage, "now", call)
         witness.look(may_be_overwritten=stage == "overwrite")
-        found.finish("extension" if stage == "overwrite" else stage, "now")
+        killer.finish("extension" if stage == "overwrite" else stage, "now")
         witness.look()
-        found.assert_undisturbed(stage, "now")
+        killer.assert_undisturbed(stage, "now")
         shutil.rmtree(folder)
-    print(f"{name}, {stage}: {found.n_kills} kills at {n_calls} calls", flush=True)
+    print(f"{name}, {stage}: {killer.n_kills} kills at {n_calls} calls", flush=True)
 
 
 def family(cli: Cli, process: subprocess.Popen[str]) -> tuple[list[int], list[int]]:

@@ -21,7 +21,6 @@ import pytest
 from helpers import CI, few_parameters, same_numbers, write_config
 from launchers import NAMES, Launcher, alone
 from runs import Run, Workplace
-from witness import Witness
 
 SECONDS = float(os.environ.get("MOSAIC_MPI_SOAK_SECONDS", "30"))
 SEED = int(os.environ.get("MOSAIC_MPI_SOAK_SEED", time.time_ns() % 10**6))
@@ -83,7 +82,8 @@ class BadDay:
     def __init__(self, place: Workplace, disk: Disk, launchers: list[Launcher], dice: random.Random) -> None:
         self.place, self.disk, self.launchers, self.dice = place, disk, launchers, dice
         place.file = disk.path / "run.h5"
-        self.witness = Witness(place.file)
+        place.witness.path = place.file
+        self.witness = place.witness
         self.config = write_config(place.folder, few_parameters())
         self.n_simulations = int(12 * SECONDS)
         self.counts: Counter[str] = Counter()
@@ -102,6 +102,11 @@ class BadDay:
             self.left_alone,
             *([self.disk_full] if disk.is_small else []),
         ]
+
+    @property
+    def n_mishaps(self) -> int:
+        """What has happened so far."""
+        return sum(self.counts[mishap.__name__] for mishap in self.mishaps)
 
     # ---- the day ------------------------------------------------------------------------------------
 
@@ -263,8 +268,9 @@ def day(place: Workplace, launcher_called: Callable[[str], Launcher]) -> Iterato
     disk.close()
 
 
+@pytest.mark.fault("all of these and a full disk, at random, to one run", launcher="all")
 @pytest.mark.timeout(4 * SECONDS + 300)
-def test_a_bad_day(day: BadDay) -> None:
+def test_a_bad_day(day: BadDay, record_property: Callable[[str, object], None]) -> None:
     print(f"MOSAIC_MPI_SOAK_SECONDS={SECONDS:.0f} MOSAIC_MPI_SOAK_SEED={SEED}")
     day.play(SECONDS)
     n_simulations = day.n_simulations
@@ -277,4 +283,5 @@ def test_a_bad_day(day: BadDay) -> None:
     )
     assert whole.wait(SECONDS + 120).code in FINISHED
     same_numbers(day.place.file, day.place.folder / "whole.h5", ignore=IGNORED)
+    record_property("kills", day.n_mishaps)
     print(f"{n_simulations} simulations; {day.witness.n_looks} looks; {dict(sorted(day.counts.items()))}")
