@@ -18,6 +18,19 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several tests at a time, those that use Slurm share one cluster."""
+    for item in items:
+        if _uses_slurm(item):
+            item.add_marker(pytest.mark.xdist_group("slurm"))
+
+
+def _uses_slurm(item: pytest.Item) -> bool:
+    parameters = getattr(item, "callspec", None)
+    launcher = str(parameters.params.get("launcher", "")) if parameters else ""
+    return launcher.startswith("srun") or not {"cluster", "day"}.isdisjoint(getattr(item, "fixturenames", ()))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Note a test's fault and launcher, for fault_table.py."""
     marker = item.get_closest_marker("fault")

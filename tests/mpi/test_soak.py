@@ -48,7 +48,7 @@ class Disk:
         """Leave so much space; None for plenty."""
         found = os.statvfs(self.path)
         used = (found.f_blocks - found.f_bfree) * found.f_frsize
-        size = 1 << 30 if n_bytes is None else used + n_bytes
+        size = 1 << 30 if n_bytes is None else max(used + n_bytes, found.f_frsize)  # 0 would be without limit
         assert self._call("mount", "-o", f"remount,size={size}", str(self.path))
 
     def close(self) -> None:
