@@ -130,6 +130,28 @@ def test_launcher_killed(launcher: Launcher, place: Workplace) -> None:
     assert_resumes(launcher, place, before)
 
 
+@pytest.mark.fault("launcher of a single rank killed")
+@pytest.mark.parametrize("launcher", NAMES, indirect=True)
+def test_launcher_of_a_single_rank_killed(launcher: Launcher, place: Workplace) -> None:
+    run = place.start(launcher, 1, n_simulations=N_SIMULATIONS, slots=1)
+    place.wait_for(4, run)
+    run.signal_launcher(signal.SIGKILL)
+    ends(run)
+    assert_resumes(launcher, place, place.numbers())
+
+
+@pytest.mark.fault("launcher killed while its ranks start")
+@pytest.mark.parametrize("launcher", NAMES, indirect=True)
+def test_launcher_killed_while_its_ranks_start(launcher: Launcher, place: Workplace) -> None:
+    run = start(launcher, place)
+    wait_until(lambda: len(run.ranks()) == ranks_for(launcher), "all ranks")
+    run.signal_launcher(signal.SIGKILL)
+    ended = run.wait(PROMPTLY_S)
+    run.assert_no_orphans(30)
+    assert ended.code != 0
+    assert start(launcher, place).wait().code == 0
+
+
 @pytest.mark.fault("rank 0 killed")
 @pytest.mark.parametrize("launcher", LAUNCHERS, indirect=True)
 def test_rank_0_killed(launcher: Launcher, place: Workplace) -> None:
