@@ -199,9 +199,8 @@ class MPIComm:
 
     @staticmethod
     def _wait(request: Any) -> None:
-        parent = os.getppid()
         while not request.Test():
-            if os.getppid() != parent:
+            if environment.parent_is_gone():
                 os._exit(EXIT_STOPPED)  # the launcher has died
             time.sleep(0.001)
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mosaic_mpi import h5file, layout
+from mosaic_mpi import h5file, layout, lock
 from mosaic_mpi.blueprint import Blueprint
 from mosaic_mpi.h5file import Header
 from mosaic_mpi.plan import rows_of
@@ -28,11 +28,21 @@ _TEMPORARY = ".tmp-"
 _BLOCK_BYTES = 32 * 2**20
 
 
+def leftovers(path: str) -> list[Path]:
+    """Find what a killed rewrite, or a killed attempt to lock, has left beside a results file."""
+    real = layout.real_path(path)
+    beginnings = (f"{real}{_TEMPORARY}", f"{layout.spool_path(path)}{_TEMPORARY}", f"{real}{lock.PROBE}")
+    return [
+        found
+        for beginning in beginnings
+        for found in Path(beginning).parent.glob(f"{glob.escape(Path(beginning).name)}*")
+    ]
+
+
 def remove_leftovers(path: str) -> None:
-    """Remove what a killed rewrite left."""
-    for file in (path, layout.spool_path(path)):
-        for leftover in Path(file).parent.glob(f"{glob.escape(Path(file).name)}{_TEMPORARY}*"):
-            leftover.unlink()
+    """Remove what a killed run left; under the lock."""
+    for leftover in leftovers(path):
+        leftover.unlink(missing_ok=True)  # another run that tries to lock removes its own
 
 
 def create(path: str, blueprint: Blueprint) -> None:

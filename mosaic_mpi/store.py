@@ -56,7 +56,7 @@ def is_finished(path: str, plan: RunPlan, retry_failed: bool = False) -> bool:
     InputError
         The file is damaged, foreign, or of another plan.
     """
-    if not os.path.lexists(path):
+    if not os.path.lexists(path) or rebuild.leftovers(path):  # of a killed --overwrite, say: to be removed first
         return False
     with h5file.reading(path) as file:
         header = h5file.read_header(file)

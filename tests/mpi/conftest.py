@@ -12,6 +12,7 @@ import pytest
 import runs
 import slurm_cluster
 from launchers import Launcher
+from witness import Witness
 
 CLUSTERS = pytest.StashKey[list[slurm_cluster.SlurmCluster]]()
 LaunchersByName = Callable[[str], Launcher]
@@ -63,9 +64,12 @@ def launcher(request: pytest.FixtureRequest, launcher_called: LaunchersByName) -
 
 
 @pytest.fixture
-def place(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[runs.Workplace]:
-    """A folder to run in; whatever was started there is ended afterwards."""
+def place(
+    tmp_path: Path, request: pytest.FixtureRequest, witness_of: Callable[[Path], Witness]
+) -> Iterator[runs.Workplace]:
+    """A folder to run in, whose results file is watched; whatever was started there is ended afterwards."""
     workplace = runs.Workplace(tmp_path)
+    workplace.witness = witness_of(workplace.file)
     yield workplace
     workplace.clean_up()
     for cluster in request.session.stash.get(CLUSTERS, []):

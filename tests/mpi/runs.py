@@ -21,6 +21,7 @@ import numpy as np
 import psutil
 import xarray  # noqa: F401  # now, and not for a second while a run goes on that is to be caught half-way
 from launchers import Launcher
+from witness import Witness
 
 from mosaic_mpi.errors import InputError
 from mosaic_mpi.results import Results
@@ -177,6 +178,7 @@ class Workplace:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.file = folder / "run.h5"
+        self.witness = Witness(self.file)
         self.runs: list[Run] = []
 
     def start(
@@ -230,6 +232,7 @@ class Workplace:
             return self.n_completed >= n_completed
 
         wait_until(enough, f"{n_completed} completed simulations")
+        self.witness.count()
 
     def snapshot(self) -> dict[str, tuple[str, int]]:
         """Digest and time of every file but our logs."""
@@ -245,6 +248,7 @@ class Workplace:
 
     def numbers(self) -> dict[str, np.ndarray]:
         """See `numbers_of`."""
+        self.witness.count()
         return numbers_of(self.file)
 
     def clean_up(self) -> None:

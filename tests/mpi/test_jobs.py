@@ -126,6 +126,7 @@ def test_slurm_as_it_stands(submit: Callable[..., Job], place: Workplace, wheel:
     assert (place.table("simulations/checksum") == before).all()
 
 
+@pytest.mark.fault("job requeued at its time limit", launcher="sbatch")
 def test_slurm_time_limit_nears(long_job: tuple[Job, dict], place: Workplace, cluster: SlurmCluster) -> None:
     """What #SBATCH --signal=B:USR1 sends: the run stops, the job comes back and completes, in one log."""
     job, before = long_job
@@ -142,6 +143,7 @@ def test_slurm_time_limit_nears(long_job: tuple[Job, dict], place: Workplace, cl
     assert_kept(before, place.numbers())
 
 
+@pytest.mark.fault("rank of a job killed, job requeued", launcher="sbatch")
 def test_slurm_rank_dies(long_job: tuple[Job, dict], place: Workplace, cluster: SlurmCluster) -> None:
     job, before = long_job
     step = cluster.ask("scontrol", "listpids", f"{job.number}.0", "n1", check=False)
@@ -154,6 +156,7 @@ def test_slurm_rank_dies(long_job: tuple[Job, dict], place: Workplace, cluster: 
     assert_kept(before, place.numbers())
 
 
+@pytest.mark.fault("job cancelled, submitted again", launcher="sbatch")
 def test_slurm_cancelled(long_job: tuple[Job, dict], submit: Callable[..., Job], place: Workplace) -> None:
     """Who cancels does not want it back; who submits it again does."""
     job, before = long_job
@@ -208,6 +211,7 @@ def test_workstation_stopped(place: Workplace, number: signal.Signals, reference
     assert_same_numbers(found, reference)
 
 
+@pytest.mark.fault("rank 0 killed", launcher="workstation.sh")
 def test_workstation_main_process_killed(place: Workplace) -> None:
     """It goes on by itself."""
     script = edited("workstation.sh", place.folder, "--save fake --slots 2")
