@@ -1,4 +1,4 @@
-"""Several hosts on this machine: network namespaces on a bridge, each with a name, an address and a folder of its own.
+"""Several hosts on this machine: network namespaces on a bridge, each with a name, an address and a temporary folder.
 
 Names and addresses belong to one instance, so that several test processes can have theirs at the same time. A process
 reaches another host only through the remote shell that is written here, which hands on no variables, as ssh does not.
@@ -7,6 +7,7 @@ reaches another host only through the remote shell that is written here, which h
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import secrets
 import shutil
@@ -14,9 +15,17 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-_TOOLS = ("ip", "unshare", "hostname", "setpriv")
+from launchers import Launcher
+from runs import MARK
+
+from mosaic_mpi import fake
+
+_TOOLS = ("ip", "unshare", "hostname")
+_HANDED_ON = ("PYTHONPATH", fake.VARIABLE)
+"""Variables that Open MPI is told to hand on to the other hosts; hydra hands on all."""
 _NAMESPACES = Path("/etc/netns")
 _AGENT = """\
 #!/bin/sh
@@ -26,11 +35,10 @@ while [ "${{1#-}}" != "$1" ]; do
 done
 host=$1
 shift
-{ip} netns exec "$host" unshare --uts env -i PATH="$PATH" HOME="$HOME" TMPDIR="{folder}/$host" {mark} \\
+{ip} netns exec "$host" unshare --uts env -i PATH="$PATH" HOME="$HOME" TMPDIR="{folder}/$host" {mark}="${mark}" \\
     sh -c 'hostname "$1"; shift; cd; eval "$*"' sh "$host" "$@"
 code=$?
-[ "$AGENT0" ] && exit 0
-[ $code -lt 128 ] || code=255
+[ $code -lt 128 ] || code=255 # as ssh says that a connection broke
 exit $code
 """
 
@@ -70,6 +78,7 @@ class Hosts:
         tag = secrets.token_hex(3)
         self.names = [f"h{tag}n{number}" for number in range(1, n_hosts + 1)]
         self.folder = Path(tempfile.mkdtemp(prefix=f"hosts-{tag}-", dir="/tmp"))
+        self._agent = self.folder / "rsh"
         self._bridge = f"b{tag}"
         network = 16 + secrets.randbelow(200)
         self._addresses = [f"10.{network}.{int(tag[:2], 16)}.{number}" for number in range(1, n_hosts + 1)]
@@ -79,6 +88,7 @@ class Hosts:
     def start(self) -> None:
         """Bring them up."""
         try:
+            self._write_agent()
             _ip("link", "add", self._bridge, "type", "bridge")
             _ip("link", "set", self._bridge, "up")
             for name, address in zip(self.names, self._addresses, strict=True):
@@ -115,18 +125,42 @@ class Hosts:
 
     # ---- use ----------------------------------------------------------------------------------------
 
-    def agent(self, mark: str = "") -> str:
-        """Write a remote shell that hands on no variables but a mark, ``NAME=value``, and return its path."""
-        path = self.folder / f"rsh-{secrets.token_hex(4)}"
-        path.write_text(_AGENT.format(path=path.name, ip=shutil.which("ip"), folder=self.folder, mark=mark))
-        path.chmod(0o755)
-        return str(path)
+    def launcher(self, fitting: Launcher, names: Sequence[str] | None = None) -> Launcher:
+        """Make a launcher start on the first of these hosts, and its ranks on all of them.
 
-    def command(self, name: str, words: list[str]) -> list[str]:
-        """A command that runs another one on a host, with the variables of this process."""
-        on_host = ["unshare", "--uts", "env", f"TMPDIR={self.folder / name}"]
+        Parameters
+        ----------
+        fitting : Launcher
+            An mpirun, as it would be used on one machine.
+        names : sequence of str, optional
+            All hosts, if not given.
+        """
+        names = self.names if names is None else names
+        listed = ",".join(f"{name}:2" for name in names)
+        handed_on = [
+            word for name in _HANDED_ON if name in os.environ or name == fake.VARIABLE for word in ("-x", name)
+        ]
+        if fitting.name == "mpich":
+            options = ["-launcher", "ssh", "-launcher-exec", str(self._agent), "-hosts", ",".join(names)]
+        elif fitting.name == "debian-openmpi":
+            options = ["--mca", "plm_rsh_agent", str(self._agent), "--host", listed, "--map-by", "node", *handed_on]
+        else:
+            prefix = str(Path(fitting.python).parent.parent)
+            options = ["--prtemca", "plm_ssh_agent", str(self._agent), "--prefix", prefix, "--host", listed]
+            options += ["--map-by", "node", *handed_on]
+        words = self._command(names[0], [*fitting.words, *options])
+        # UCX takes hosts that share a kernel for one, and would use shared memory.
+        return dataclasses.replace(
+            fitting, words=tuple(words), variables={**fitting.variables, "UCX_TLS": "tcp,self"}
+        )
+
+    def _write_agent(self) -> None:
+        self._agent.write_text(_AGENT.format(path=self._agent, ip=shutil.which("ip"), folder=self.folder, mark=MARK))
+        self._agent.chmod(0o755)
+
+    def _command(self, name: str, words: list[str]) -> list[str]:
         inside = ["sh", "-c", 'hostname "$1"; shift; exec "$@"', "sh", name, *words]
-        return ["ip", "netns", "exec", name, *on_host, *inside]
+        return ["ip", "netns", "exec", name, "unshare", "--uts", "env", f"TMPDIR={self.folder / name}", *inside]
 
     def pids(self, name: str) -> list[int]:
         """The processes on a host."""
