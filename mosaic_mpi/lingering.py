@@ -1,7 +1,7 @@
 """Ends a launcher that waits in vain for a host that nobody hears any more.
 
 Such a launcher has nothing left to run, but would stay until TCP gives up, which can take a quarter of an hour. Works
-in a process of its own, since the launcher ends its ranks first. Imports nothing of the package: it is run by its path.
+in a process of its own, since the launcher ends its ranks first. Imports nothing of the package: its path is run.
 """
 
 from __future__ import annotations

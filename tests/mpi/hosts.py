@@ -24,7 +24,7 @@ from runs import MARK
 from mosaic_mpi import fake
 
 _TOOLS = ("ip", "unshare", "hostname")
-_HANDED_ON = ("PYTHONPATH", fake.VARIABLE)
+_HANDED_ON = (fake.VARIABLE, *(["PYTHONPATH"] if "PYTHONPATH" in os.environ else []))
 """Variables that Open MPI is told to hand on to the other hosts; hydra hands on all."""
 _NAMESPACES = Path("/etc/netns")
 _AGENT = """\
