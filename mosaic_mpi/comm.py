@@ -215,7 +215,9 @@ class MPIComm:
     def close(self, code: int) -> None:
         """See `Comm.close`."""
         # After a death, or with a peer that ended in an error, Finalize can wait for ever.
-        seconds = self._prepare_to_end_without() if self.silent else _FINALIZE_SECONDS
+        if self.silent:
+            code = self._prepare_to_end_without(code)
+        seconds = _FINALIZE_WITHOUT_SECONDS if self.silent else _FINALIZE_SECONDS
         timer = threading.Timer(seconds, os._exit, (code,))
         timer.daemon = True
         timer.start()
@@ -226,14 +228,20 @@ class MPIComm:
             time.sleep(0.001)
         self._finalize()
         timer.cancel()
+        if self.silent:
+            os._exit(code)
 
-    def _prepare_to_end_without(self) -> float:
-        """See to it that neither this rank nor its launcher waits for ranks that are silent."""
+    def _prepare_to_end_without(self, code: int) -> int:
+        """See to it that the launcher does not wait for ranks that are silent; return the exit code to leave with."""
         ranks = ", ".join(map(str, sorted(self.silent)))
-        ended = lingering.end_launcher_later(environment.without_launcher(os.environ))
-        remark = "; the launcher, which would wait for it, is ended, whatever exit code it gives" if ended else ""
-        say(f"ending without rank {ranks}{remark}")
-        return _FINALIZE_WITHOUT_SECONDS
+        if lingering.end_launcher_later(environment.without_launcher(os.environ)):
+            say(
+                f"ending without rank {ranks}; so that the launcher does not wait, it is ended, whatever its exit code"
+            )
+            return code
+        # Of an exit code that is not 0, a launcher takes notice, and ends the others.
+        say(f"ending without rank {ranks}, with an exit code that has the launcher end it")
+        return code or EXIT_STOPPED
 
     def _finalize(self) -> None:
         """End MPI by a call that lets the timer's thread run; mpi4py's own would keep it waiting."""
