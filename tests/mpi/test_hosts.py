@@ -6,6 +6,7 @@ notice, so that it is for the ranks to: the master goes on without that host, an
 
 from __future__ import annotations
 
+import signal
 import subprocess
 
 import numpy as np
@@ -88,6 +89,30 @@ def test_host_of_rank_0_lost(launcher: Launcher, place: Workplace, three_hosts: 
     run.wait(PROMPTLY_S)
     run.assert_no_orphans()
     assert_resumes(place, before, lambda: resume_without(launcher, place, three_hosts, lost))
+
+
+def test_launcher_killed(launcher: Launcher, place: Workplace, three_hosts: Hosts) -> None:
+    """Nothing outlives it, on no host."""
+    run, before = started(launcher, place, three_hosts)
+    run.signal_launcher(signal.SIGKILL)
+    run.wait(PROMPTLY_S)
+    run.assert_no_orphans()
+    assert_kept(before, place.numbers())
+
+
+def test_worker_rank_killed(launcher: Launcher, place: Workplace, three_hosts: Hosts) -> None:
+    """With ULFM the run goes on without it; else the launcher ends the job."""
+    run, before = started(launcher, place, three_hosts)
+    run.ranks()[1].kill()
+    ended = run.wait(60.0)
+    run.assert_no_orphans()
+    assert_kept(before, place.numbers())
+    if launcher.name == "openmpi-ulfm":
+        assert ended.code == 0, ended.output
+        assert_each_stored_once(place, N_SIMULATIONS)
+    else:
+        assert ended.code != 0
+        assert place.n_completed < N_SIMULATIONS
 
 
 def test_host_cut_off(launcher: Launcher, place: Workplace, three_hosts: Hosts) -> None:
