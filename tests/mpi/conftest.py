@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hosts
 import launchers
 import numpy as np
 import pytest
@@ -34,6 +35,17 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[slurm_cluster.SlurmClust
     request.session.stash[CLUSTERS] = [slurm]
     yield slurm
     slurm.stop()
+
+
+@pytest.fixture
+def three_hosts() -> Iterator[hosts.Hosts]:
+    """Three hosts for one test."""
+    if reason := hosts.missing():
+        skip_or_fail(reason)
+    found = hosts.Hosts(3)
+    found.start()
+    yield found
+    found.stop()
 
 
 @pytest.fixture

@@ -133,6 +133,10 @@ class Run:
         slots = self.slots()
         return [process for process in self.processes() if _is_fork_server(process) and process not in slots]
 
+    def ours(self) -> list[psutil.Process]:
+        """Processes of mosaic_mpi: without the launcher, its daemons and remote shells."""
+        return [process for process in self.processes() if _is_ours(process)]
+
     def kill_all(self) -> None:
         """End everything that descends from this run."""
         for process in self.processes():
@@ -148,6 +152,11 @@ class Run:
             listing = "\n".join(f"{process.pid} {_command(process)}" for process in alive)
             assert time.monotonic() < deadline, f"still there:\n{listing}\nit printed:\n{self.output}"
             time.sleep(0.1)
+
+
+def _is_ours(process: psutil.Process) -> bool:
+    words = _command(process).split()
+    return bool(words) and "python" in words[0] and ("mosaic_mpi" in words or "multiprocessing" in _command(process))
 
 
 def _is_fork_server(process: psutil.Process) -> bool:
@@ -285,3 +294,37 @@ def assert_kept(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> 
     """Fail unless every simulation that was completed before is there after, in every bit."""
     rows = np.searchsorted(after["sim"], before["sim"])
     assert_same_numbers({name: values[rows] for name, values in after.items()}, before)
+
+
+def assert_resumes(place: Workplace, before: dict[str, np.ndarray], start: Callable[[], Run]) -> None:
+    """Give the same command again: it must do the rest, and only that.
+
+    Parameters
+    ----------
+    place : Workplace
+        Where a run was interrupted.
+    before : dict
+        What it had completed before the fault.
+    start : callable
+        Starts it again.
+    """
+    after_fault = place.numbers()
+    assert_kept(before, after_fault)
+    commits = place.table("simulations/commit")
+    assert (commits[after_fault["sim"] - 1] > 0).all()
+
+    again = start().wait()
+    assert again.code == 0, again.output
+    assert "resumed" in again.output
+    assert place.n_completed == len(commits)
+    assert_kept(after_fault, place.numbers())
+    # Whatever had been completed was not run again: it keeps its place in the order of storing.
+    rows = after_fault["sim"] - 1
+    assert (place.table("simulations/commit")[rows] == commits[rows]).all()
+
+
+def assert_each_stored_once(place: Workplace, n_simulations: int) -> None:
+    """Fail unless every simulation is completed, at its first attempt, and no result was stored a second time."""
+    assert place.n_completed == n_simulations
+    assert place.table("simulations/attempts").tolist() == [1] * n_simulations
+    assert sorted(place.table("simulations/commit").tolist()) == list(range(1, n_simulations + 1))

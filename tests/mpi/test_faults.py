@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+import runs
 from launchers import NAMES, Launcher
 from runs import Ended, Run, Workplace, assert_kept, wait_until
 
@@ -48,19 +49,7 @@ def ends(run: Run) -> Ended:
 
 def assert_resumes(launcher: Launcher, place: Workplace, before: dict[str, np.ndarray]) -> None:
     """Give the same command again: it must do the rest, and only that."""
-    after_fault = place.numbers()
-    assert_kept(before, after_fault)
-    commits = place.table("simulations/commit")
-    assert (commits[after_fault["sim"] - 1] > 0).all()
-
-    again = start(launcher, place).wait()
-    assert again.code == 0, again.output
-    assert "resumed" in again.output
-    assert place.n_completed == N_SIMULATIONS
-    assert_kept(after_fault, place.numbers())
-    # Whatever had been completed was not run again: it keeps its place in the order of storing.
-    rows = after_fault["sim"] - 1
-    assert (place.table("simulations/commit")[rows] == commits[rows]).all()
+    runs.assert_resumes(place, before, lambda: start(launcher, place))
 
 
 def stop(launcher: Launcher, run: Run, number: signal.Signals) -> None:
