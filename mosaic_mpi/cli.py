@@ -8,13 +8,18 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Sequence
 from typing import NoReturn
 
 from mosaic_mpi import environment
 from mosaic_mpi._version import __version__
-from mosaic_mpi.errors import EXIT_COMPLETE, EXIT_INPUT, EXIT_STOPPED, MosaicError
+from mosaic_mpi.deadline import parse_duration
+from mosaic_mpi.errors import EXIT_COMPLETE, EXIT_INPUT, EXIT_STOPPED, InputError, MosaicError
+from mosaic_mpi.failure_limit import DEFAULT as DEFAULT_FAILURE_LIMIT
+from mosaic_mpi.failure_limit import FailureLimit
 
+_BEGAN = time.time()
 _EXIT_CODES = """exit codes: 0 complete; 1 internal error; 2 usage or input; 3 finished, some simulations failed;
 75 stopped, the same command resumes"""
 
@@ -114,6 +119,37 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
         metavar="S",
         help="limit of one attempt in seconds (20 times the slowest seen, at least 600)",
     )
+    how.add_argument(
+        "--rank-timeout",
+        type=_seconds,
+        default=300.0,
+        metavar="S",
+        help="a rank that is silent for so many seconds is given up (300)",
+    )
+    ending = run.add_argument_group("when to stop")
+    ending.add_argument(
+        "--time-limit",
+        type=_duration,
+        metavar="HH:MM:SS",
+        help="stop in time for this, counted from the start, D-HH:MM:SS too (a Slurm job's end is known without it)",
+    )
+    ending.add_argument(
+        "--max-failures",
+        type=_failure_limit,
+        default=DEFAULT_FAILURE_LIMIT,
+        metavar="N|P%",
+        help="stop when so many simulations of this start have failed, or so many of a hundred of those that have "
+        "ended, judged from the first 100 on (100%%)",
+    )
+    ending.add_argument(
+        "--retry-failed", action="store_true", help="run again what has failed, with all its attempts"
+    )
+    how.add_argument(
+        "--max-simulations-per-slot",
+        type=_positive,
+        metavar="N",
+        help="a fresh process for a slot after so many, against leaks (never)",
+    )
     how.add_argument("--dry-run", action="store_true", help="check every input, say what would happen, touch nothing")
     run.set_defaults(function=_run)
 
@@ -122,6 +158,12 @@ def _add_status(commands: argparse._SubParsersAction[_Parser]) -> None:
     status = commands.add_parser("status", allow_abbrev=False, help="where a run stands, also while it runs")
     status.add_argument("file", metavar="FILE", help="results file")
     status.add_argument("--json", action="store_true", help="for programs")
+    status.add_argument(
+        "--check",
+        action="store_true",
+        help="exit with 0 only if the run is complete; 75: the same command goes on; 1: so it does, but the latest "
+        "start ended by an error or by --max-failures; 2: no results file",
+    )
     status.set_defaults(function=_status)
 
 
@@ -167,7 +209,10 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
     from mosaic_mpi import run
     from mosaic_mpi.dry_run import dry_run
     from mosaic_mpi.plan import PlanOptions
+    from mosaic_mpi.run_options import RunOptions
 
+    if options.overwrite and options.retry_failed:
+        raise InputError("run: --overwrite starts anew, --retry-failed goes on: pass one of them")
     plan = PlanOptions(
         config=options.config,
         locations=options.locations,
@@ -179,29 +224,34 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
         save=tuple(options.save),
         simulator=run.simulator_name(),
     )
-    run_options = run.RunOptions(
+    run_options = RunOptions(
         plan=plan,
         output=options.output,
         slots=options.slots,
         max_attempts=options.max_attempts,
+        max_failures=options.max_failures,
+        max_simulations_per_slot=options.max_simulations_per_slot,
         simulation_timeout_s=options.simulation_timeout,
+        rank_timeout_s=options.rank_timeout,
+        time_limit_s=options.time_limit,
         checkpoint_interval_s=options.checkpoint_interval,
         overwrite=options.overwrite,
+        retry_failed=options.retry_failed,
         command=("python", "-m", "mosaic_mpi", *words),
+        began=_BEGAN,
     )
     return dry_run(run_options) if options.dry_run else run.start(run_options)
 
 
 def _status(options: argparse.Namespace, words: Sequence[str]) -> int:
-    from mosaic_mpi.summary import as_json, as_text, summarise
+    from mosaic_mpi.summary import as_json, as_text, check_code, summarise
 
     summary = summarise(options.file)
     print(as_json(summary) if options.json else as_text(summary))
-    return EXIT_COMPLETE
+    return check_code(summary) if options.check else EXIT_COMPLETE
 
 
 def _export(options: argparse.Namespace, words: Sequence[str]) -> int:
-    from mosaic_mpi.errors import InputError
     from mosaic_mpi.export import export_samples, export_timeseries
 
     if not options.samples and not options.timeseries and not options.mosaic:
@@ -245,6 +295,22 @@ def _seconds(text: str) -> float:
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"found {text!r}, expected seconds above 0")
     return number
+
+
+def _duration(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError:
+        expected = "expected HH:MM:SS or D-HH:MM:SS, for example 02:00:00"
+        raise argparse.ArgumentTypeError(f"found {text!r}, {expected}") from None
+
+
+def _failure_limit(text: str) -> FailureLimit:
+    try:
+        return FailureLimit.parse(text)
+    except ValueError:
+        expected = "expected a number of simulations from 1, or a percentage up to 100%"
+        raise argparse.ArgumentTypeError(f"found {text!r}, {expected}") from None
 
 
 def _slots(text: str) -> int | None:

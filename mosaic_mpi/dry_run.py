@@ -11,16 +11,12 @@ from mosaic_mpi import environment, fork_server, layout
 from mosaic_mpi.allocation import allocate, hidden_cores
 from mosaic_mpi.errors import EXIT_COMPLETE, EngineError, MosaicError
 from mosaic_mpi.messages import Hello
+from mosaic_mpi.place import refuse_unwritable
 from mosaic_mpi.plan import RunPlan
+from mosaic_mpi.prepare import describe_channels, load_inputs, preload_module
 from mosaic_mpi.progress import duration
-from mosaic_mpi.run import (
-    RunOptions,
-    describe_channels,
-    load_inputs,
-    preload_module,
-    refuse_unwritable,
-    report,
-)
+from mosaic_mpi.run import report
+from mosaic_mpi.run_options import RunOptions
 from mosaic_mpi.slots import Failed, Finished, SlotPool
 from mosaic_mpi.store import preview
 
@@ -44,7 +40,7 @@ def dry_run(options: RunOptions) -> int:
         plan = load_inputs(options)
         refuse_unwritable(options.output)
         plan = describe_channels(plan)
-        state, n_to_do = preview(options.output, plan, options.overwrite)
+        state, n_to_do = preview(options.output, plan, options.overwrite, options.retry_failed)
         trial = _Trial(plan)
     except MosaicError as error:
         report(error)

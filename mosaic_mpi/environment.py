@@ -142,6 +142,11 @@ def job() -> str:
     return ""
 
 
+def slurm_job() -> tuple[str, str]:
+    """Id of the Slurm job and its end, seconds since 1970 as digits; empty strings where they are not told."""
+    return os.environ.get("SLURM_JOB_ID", ""), os.environ.get("SLURM_JOB_END_TIME", "")
+
+
 def allowed_cores() -> tuple[int, ...]:
     """Cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):

@@ -6,7 +6,7 @@ that fake numbers cannot be taken for real ones. Its value is a list like ``seco
 - seconds: how long an iteration takes (default 0);
 - size: length of the time axis of its only channel, "fake" (default 10);
 - fail, kill, hang: sim_ids whose simulation raises, kills its slot, or never ends;
-- fail_once: sim_ids that fail in the first slot only.
+- while: a file; the trouble lasts as long as it exists.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class FakeIterations:
         self._seconds = float(settings.get("seconds", 0))
         self._shapes = [channel.shape for channel in plan.channels]
         self._n_iterations = plan.n_iterations
+        self._trouble_file = settings.get("while")
         self._troubled = {
             kind: {int(sim_id) for sim_id in settings.get(kind, "").split(";") if sim_id}
             for kind in ("fail", "kill", "hang")
@@ -65,6 +66,8 @@ class FakeIterations:
         return likelihood, list(series)
 
     def _misbehave(self, sim_id: int) -> None:
+        if self._trouble_file is not None and not os.path.exists(self._trouble_file):
+            return
         if sim_id in self._troubled["fail"]:
             raise ValueError(f"simulation {sim_id} was told to fail")
         if sim_id in self._troubled["kill"]:

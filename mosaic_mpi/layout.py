@@ -16,7 +16,7 @@ FORMAT_VERSION = 1
 PENDING, COMPLETED, FAILED = 0, 1, 2
 """Values of simulations/status. Running is never written, so that resuming needs no repair."""
 
-RUNNING, COMPLETE, STOPPED, BROKEN = 0, 1, 2, 3
+RUNNING, COMPLETE, STOPPED, BROKEN, TOO_MANY_FAILURES = 0, 1, 2, 3, 4
 """Values of starts/state. A start that was killed stays at RUNNING."""
 
 N_ERRORS = 512
@@ -75,7 +75,12 @@ TABLES: tuple[Table, ...] = (
     Table("errors/cause", "|S16", (N_ERRORS,), "exception, killed or timeout"),
     Table("errors/attempts", "<i4", (N_ERRORS,), "failed attempts with this text"),
     Table("hosts/name", "|S64", (N_HOSTS,), "host name"),
-    Table("starts/state", "|i1", (N_STARTS,), "0 running or killed, 1 complete, 2 stopped, 3 ended by an error"),
+    Table(
+        "starts/state",
+        "|i1",
+        (N_STARTS,),
+        "0 running or killed, 1 complete, 2 stopped, 3 ended by an error, 4 stopped by --max-failures",
+    ),
     Table("starts/started_at", "<f8", (N_STARTS,), "seconds since 1970-01-01 UTC, as all times here"),
     Table("starts/first_assignment_at", "<f8", (N_STARTS,), "first id handed out"),
     Table("starts/last_commit_at", "<f8", (N_STARTS,), "last sign of life of rank 0"),

@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mosaic_mpi.comm import Comm
-from mosaic_mpi.errors import EngineError
+from mosaic_mpi.errors import EngineError, Interrupted
+from mosaic_mpi.failure_limit import DEFAULT as DEFAULT_FAILURE_LIMIT
+from mosaic_mpi.failure_limit import FailureLimit
 from mosaic_mpi.messages import (
     Assign,
     Beat,
@@ -29,14 +31,14 @@ from mosaic_mpi.messages import (
 from mosaic_mpi.plan import SlotPlan
 from mosaic_mpi.progress import Progress
 from mosaic_mpi.store import Store
-from mosaic_mpi.worker import BEAT_SECONDS
+from mosaic_mpi.worker import beat_interval_s
 from mosaic_mpi.workqueue import WorkQueue
 
 _LOOKAHEAD_SECONDS = 0.25
 """Work that a rank holds beyond its slots, so that none of them waits for an answer of the master."""
 _COMMIT_SECONDS = 0.05
 _COMMIT_ROWS = 512
-SILENCE_SECONDS = 300.0
+DEFAULT_RANK_TIMEOUT_SECONDS = 300.0
 """A rank that says nothing for so long is given up; far above any stall of a disk or a network."""
 
 
@@ -45,9 +47,12 @@ class _Rank:
     host: str
     host_row: int
     n_slots: int = 0
+    n_own_slots: int = 0
     rows: set[int] = field(default_factory=set)
     heard: float = field(default_factory=time.monotonic)
+    is_known: bool = False
     given_up: bool = False
+    dead: bool = False
 
 
 class Master:
@@ -69,6 +74,17 @@ class Master:
         Ids of the simulations, and the dtype of their records.
     check_point_s : float
         Seconds between two check points.
+    rank_timeout_s : float
+        A rank that is silent for so long is given up.
+    failure_limit : FailureLimit
+        After so many failed simulations the run stops.
+
+    Attributes
+    ----------
+    mean_s : float or None
+        Mean duration of a simulation lately, seconds.
+    has_failed_too_often : bool
+        Whether the run stops because of its failure limit.
     """
 
     def __init__(
@@ -80,13 +96,20 @@ class Master:
         hosts: list[str],
         plan: SlotPlan,
         check_point_s: float,
+        rank_timeout_s: float = DEFAULT_RANK_TIMEOUT_SECONDS,
+        failure_limit: FailureLimit = DEFAULT_FAILURE_LIMIT,
     ) -> None:
         self._comm, self._store, self._queue, self._progress = comm, store, queue, progress
         self._dtype, self._sim_ids, self._check_point_s = plan.record_dtype, plan.sim_ids, check_point_s
         self._ranks = [_Rank(host, store.host_row(host)) for host in hosts]
-        self._mean_s: float | None = None
+        self._rank_timeout_s, self._beat_s = rank_timeout_s, beat_interval_s(rank_timeout_s)
+        self._failure_limit, self._n_to_do = failure_limit, queue.n_pending
+        self._n_ended = self._n_failed = 0
+        self.mean_s: float | None = None
+        self.has_failed_too_often = False
         self._drain_until: float | None = None
-        self._checked = self._beaten = self._buffered_at = time.monotonic()
+        self._last_trouble = ""
+        self._checked = self._beaten = self._buffered_at = self._stepped = time.monotonic()
         self._assigned = False
         self._cpu_began = time.process_time()
 
@@ -95,21 +118,39 @@ class Master:
     def handle(self, source: int, message: Message) -> None:
         """Act on a message of a worker."""
         rank = self._ranks[source]
-        rank.heard, rank.given_up = time.monotonic(), False
+        rank.heard = time.monotonic()
+        if rank.given_up and not rank.dead:
+            self._take_back(source, rank)
         match message:
             case Ready(n_slots):
-                rank.n_slots = n_slots
+                rank.n_slots = rank.n_own_slots = n_slots
+                rank.is_known = True
             case Results(n_records, payload):
                 self._take_results(source, n_records, memoryview(payload))
             case Failure(row, cause, text):
                 self._take_failure(source, row, cause, text)
             case Returned(rows):
-                self._queue.give_back(rows.tolist())
-                rank.rows.difference_update(rows.tolist())
+                mine = rank.rows.intersection(rows.tolist())
+                self._queue.give_back(sorted(mine))
+                rank.rows -= mine
             case Broken(text):
-                raise EngineError(f"rank {source} on {rank.host}: {text}")
+                self._take_breakdown(source, rank, text)
             case _:
                 pass
+
+    def _take_back(self, source: int, rank: _Rank) -> None:
+        """A rank that was given up speaks: it was suspended, or cut off for a while."""
+        rank.given_up, rank.n_slots = False, rank.n_own_slots
+        self._progress.say(f"rank {source} on {rank.host} is back")
+
+    def _take_breakdown(self, source: int, rank: _Rank, text: str) -> None:
+        """A rank can start no slots: the others go on without it."""
+        self._last_trouble = f"rank {source} on {rank.host}: {text}"
+        self._progress.lost_rank(source, rank.host, f"cannot go on: {text}", len(rank.rows))
+        self._queue.give_back(sorted(rank.rows))
+        rank.rows.clear()
+        rank.n_slots = rank.n_own_slots = 0
+        rank.is_known = True
 
     def _take_results(self, source: int, n_records: int, payload: memoryview) -> None:
         rank = self._ranks[source]
@@ -128,28 +169,34 @@ class Master:
         self._note_results(len(records), float(records["elapsed_s"].mean()), records["likelihood"])
 
     def _note_results(self, n_results: int, elapsed_s: float, likelihoods: NDArray[np.float64]) -> None:
-        self._mean_s = elapsed_s if self._mean_s is None else 0.8 * self._mean_s + 0.2 * elapsed_s
+        self.mean_s = elapsed_s if self.mean_s is None else 0.8 * self.mean_s + 0.2 * elapsed_s
+        self._n_ended += n_results
         self._progress.results(n_results, likelihoods)
 
     def _take_failure(self, source: int, row: int, cause: str, text: str) -> None:
         rank = self._ranks[source]
+        if row not in rank.rows:  # it had been given up, and others are at it
+            return
         rank.rows.discard(row)
         if not self._queue.is_open(row):
             return
         verdict = self._queue.fail(row)
         self._store.add_failure(row, verdict.attempts, cause, text, verdict.final)
+        self._n_ended += verdict.final
+        self._n_failed += verdict.final
         where = f"rank {source} on {rank.host}"
         self._progress.failure(int(self._sim_ids[row]), verdict.attempts, verdict.final, cause, text, where)
 
-    def lose(self, source: int, why: str) -> None:
+    def _lose(self, source: int, why: str) -> None:
         """Give up a rank: what it was at goes back to the queue."""
         rank = self._ranks[source]
         if rank.given_up:
             return
+        self._last_trouble = f"rank {source} on {rank.host} {why}"
         self._progress.lost_rank(source, rank.host, why, len(rank.rows))
         self._queue.give_back(sorted(rank.rows))
         rank.rows.clear()
-        rank.n_slots, rank.given_up = 0, True
+        rank.n_slots, rank.given_up, rank.is_known = 0, True, True
 
     # ---- the clock ----------------------------------------------------------------------------------
 
@@ -162,19 +209,40 @@ class Master:
             Whether more messages may be waiting, so that a commit can wait for them a little.
         """
         now = time.monotonic()
+        self._allow_for_own_stall(now)
         for source in self._comm.lost_ranks():
-            self.lose(source, "died")
+            self._lose(source, "died")
+            self._ranks[source].dead = True
         self._commit_if_due(now, busy)
         if now - self._checked > self._check_point_s:
             self._check_point()
-        if now - self._beaten > BEAT_SECONDS:
+        if now - self._beaten > self._beat_s:
             self._beat(now)
+        if self._drain_until is None and self._failure_limit.is_reached(self._n_failed, self._n_ended, self._n_to_do):
+            self.has_failed_too_often = not self._queue.is_done
+            self.drain(0.0)
         if self._drain_until is None:
             self._assign()
         self._progress.tick(self._queue.n_completed, self._queue.n_failed, self.n_live_slots)
         if self._drain_until is not None:
             return now > self._drain_until or not any(rank.rows for rank in self._ranks)
+        self._refuse_to_wait_for_nobody()
         return self._queue.is_done
+
+    def _allow_for_own_stall(self, now: float) -> None:
+        """While rank 0 itself stood still, nobody could be heard."""
+        if now - self._stepped > self._beat_s:
+            for rank in self._ranks:
+                rank.heard = now
+        self._stepped = now
+
+    def _refuse_to_wait_for_nobody(self) -> None:
+        if self._queue.is_done or self.n_live_slots or not all(rank.is_known for rank in self._ranks):
+            return
+        what = f"no slot is left to run simulations: {self._last_trouble}"
+        if any(rank.given_up for rank in self._ranks):
+            raise Interrupted(f"{what}; what was finished is kept, the same command resumes")
+        raise EngineError(what)
 
     @property
     def n_live_slots(self) -> int:
@@ -183,7 +251,8 @@ class Master:
 
     def drain(self, grace_s: float) -> None:
         """Hand out nothing more, and end when what runs has finished or the grace is over."""
-        self._drain_until = time.monotonic() + grace_s
+        until = time.monotonic() + grace_s
+        self._drain_until = until if self._drain_until is None else min(until, self._drain_until)
         for source, rank in enumerate(self._ranks):
             if rank.n_slots:
                 self._comm.send(source, Drain())
@@ -191,13 +260,13 @@ class Master:
     def stop_workers(self) -> None:
         """Tell every worker to end."""
         for source, rank in enumerate(self._ranks):
-            if not rank.given_up:
+            if not rank.dead:
                 self._comm.send(source, Stop())
 
     def beat(self) -> None:
         """Let the workers know that the master lives, when it is at something long."""
         now = time.monotonic()
-        if now - self._beaten > BEAT_SECONDS:
+        if now - self._beaten > self._beat_s:
             self._beaten = now
             for source in range(1, len(self._ranks)):
                 self._comm.send(source, Beat())
@@ -206,8 +275,8 @@ class Master:
         self.beat()
         self._store.note(last_commit_at=time.time(), loop_cpu_s=self._cpu_s())
         for source, rank in enumerate(self._ranks):
-            if source != self._comm.rank and now - rank.heard > SILENCE_SECONDS:
-                self.lose(source, f"has not been heard of for {SILENCE_SECONDS:.0f} s")
+            if source != self._comm.rank and now - rank.heard > self._rank_timeout_s:
+                self._lose(source, f"has not been heard of for {self._rank_timeout_s:g} s")
 
     def note_cpu(self) -> None:
         """Note how much CPU directing has taken so far."""
@@ -240,9 +309,9 @@ class Master:
 
     def _lookahead(self) -> float:
         """Rows beyond one a slot: for a quarter of a second, and none when few are left."""
-        if self._mean_s is None or self._queue.n_pending <= self.n_live_slots:
+        if self.mean_s is None or self._queue.n_pending <= self.n_live_slots:
             return 0.0
-        return min(max(_LOOKAHEAD_SECONDS / max(self._mean_s, 1e-4), 0.1), 1000.0)
+        return min(max(_LOOKAHEAD_SECONDS / max(self.mean_s, 1e-4), 0.1), 1000.0)
 
     def _hand_out(self, source: int, rank: _Rank, n_rows: int) -> None:
         fair = -(-self._queue.n_pending * rank.n_slots // self.n_live_slots)

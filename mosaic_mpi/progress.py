@@ -19,6 +19,7 @@ _FIRST_LINE_SECONDS = 10.0
 _LINE_SECONDS = 30.0
 _BAR_SECONDS = 0.2
 _WINDOW_SECONDS = 60.0
+_MAX_KINDS = 1000
 _MAX_EXAMPLES = 3
 """Lines printed for one kind of failure; the results file keeps them all."""
 
@@ -55,6 +56,7 @@ class Progress:
         self._next_line = self._began + _FIRST_LINE_SECONDS
         self._history: deque[tuple[float, int]] = deque([(self._began, n_done)])
         self._causes: Counter[str] = Counter()
+        self._kinds: Counter[str] = Counter()
         self._bar = self._make_bar() if is_terminal(sys.stderr) else None
 
     def _make_bar(self) -> Any:
@@ -81,12 +83,19 @@ class Progress:
     def failure(self, sim_id: int, attempts: int, final: bool, cause: str, text: str, where: str) -> None:
         """Show the first failed attempts of each kind."""
         self._causes[cause] += 1
+        last_line = text.strip().splitlines()[-1] if text.strip() else "no text"
+        kind = f"{cause}: {last_line}"
+        if kind in self._kinds or len(self._kinds) < _MAX_KINDS:
+            self._kinds[kind] += 1
         if self._causes[cause] > _MAX_EXAMPLES:
             return
-        last_line = text.strip().splitlines()[-1] if text.strip() else "no text"
         outcome = "given up" if final else "to be tried again"
         more = "; further ones go to the results file only" if self._causes[cause] == _MAX_EXAMPLES else ""
         self.say(f"simulation {sim_id}, attempt {attempts} on {where}: {cause}: {last_line} ({outcome}){more}")
+
+    def commonest_failures(self, n_kinds: int = 3) -> list[str]:
+        """Kinds of failed attempts of this start, the commonest first, with their counts."""
+        return [f"{count} x {kind}" for kind, count in self._kinds.most_common(n_kinds)]
 
     def lost_rank(self, rank: int, host: str, why: str, n_rows: int) -> None:
         """Tell that a rank is gone."""

@@ -12,37 +12,37 @@ import pickle
 import shlex
 import time
 import traceback
-from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
-
-from mosaic_mpi import environment, fake, fork_server, slot_process
-from mosaic_mpi.allocation import allocate, hidden_cores
+from mosaic_mpi import environment, fake, fork_server
+from mosaic_mpi.allocation import allocate
+from mosaic_mpi.batch_limit import job_deadline
 from mosaic_mpi.comm import Comm, connect
 from mosaic_mpi.console import complain, say
+from mosaic_mpi.deadline import Deadline, earliest
 from mosaic_mpi.environment import Launcher
 from mosaic_mpi.errors import (
     EXIT_COMPLETE,
     EXIT_INTERNAL,
     EXIT_SOME_FAILED,
     EXIT_STOPPED,
-    EngineError,
-    InputError,
     Interrupted,
     LaunchError,
     MosaicError,
     StorageError,
 )
-from mosaic_mpi.layout import BROKEN, COMPLETE, STOPPED
-from mosaic_mpi.master import SILENCE_SECONDS, Master
-from mosaic_mpi.messages import FOR_MASTER, Broken, Hello, Stop
-from mosaic_mpi.plan import PlanOptions, RunPlan, SlotPlan, load_plan
+from mosaic_mpi.header import header, resume_command, shortened
+from mosaic_mpi.layout import BROKEN, COMPLETE, STOPPED, TOO_MANY_FAILURES
+from mosaic_mpi.master import Master
+from mosaic_mpi.messages import FOR_MASTER, Hello, Stop
+from mosaic_mpi.place import refuse_unwritable
+from mosaic_mpi.plan import RunPlan, SlotPlan
+from mosaic_mpi.prepare import describe_channels, load_inputs, preload_module
 from mosaic_mpi.progress import Progress, duration
+from mosaic_mpi.run_options import RunOptions
 from mosaic_mpi.signals import StopSignals
 from mosaic_mpi.slots import SlotPool
 from mosaic_mpi.store import Store, is_finished
-from mosaic_mpi.worker import MASTER, Worker
+from mosaic_mpi.worker import MASTER, Worker, beat_interval_s
 from mosaic_mpi.workqueue import WorkQueue
 
 _HELLO_SECONDS = 300.0
@@ -51,25 +51,6 @@ _WAIT_SECONDS = (0.0005, 0.02)
 _WAIT_ALONE_SECONDS = 0.2
 _REPORT_SECONDS = 2.0
 """Time for rank 0 to say why nothing starts."""
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """The options of `run`; see the command's help."""
-
-    plan: PlanOptions
-    output: str
-    slots: int | None
-    max_attempts: int
-    simulation_timeout_s: float | None
-    checkpoint_interval_s: float
-    overwrite: bool
-    command: tuple[str, ...]
-
-
-def preload_module(simulator: str) -> str | None:
-    """The module that a fork server imports for its slots."""
-    return "mosaic_mpi.engine" if simulator == "laser" else None
 
 
 def start(options: RunOptions) -> int:
@@ -106,20 +87,6 @@ def report(error: MosaicError) -> None:
     complain(f"mosaic_mpi: {error}")
 
 
-def describe_channels(plan: RunPlan) -> RunPlan:
-    """Have the engine check the config and describe its channels, in a process of its own.
-
-    Raises
-    ------
-    InputError
-        The engine refuses the config, or has no such channel.
-    """
-    found = fork_server.ask(slot_process.describe, dict(plan.config.values), plan.simulator)
-    if isinstance(found, str):
-        raise InputError(f"{plan.config.source}: the engine refuses it: {found.replace('AssertionError: ', '')}")
-    return plan.with_channels(found)
-
-
 def _hello() -> Hello:
     return Hello(
         environment.host(),
@@ -132,7 +99,8 @@ def _hello() -> Hello:
 
 def _make_worker(options: RunOptions, comm: Comm, block: bytes, n_slots: int) -> Worker:
     dtype = SlotPlan.from_buffer(memoryview(block)).record_dtype
-    return Worker(comm, SlotPool(n_slots, block, options.simulation_timeout_s), dtype.itemsize)
+    pool = SlotPool(n_slots, block, options.simulation_timeout_s, options.max_simulations_per_slot)
+    return Worker(comm, pool, dtype.itemsize, beat_interval_s(options.rank_timeout_s))
 
 
 class _Wait:
@@ -160,11 +128,7 @@ class _OtherRank:
         if isinstance(order, int):
             return order
         slots, block = order
-        try:
-            return self._serve(_make_worker(self._options, self._comm, block, slots[self._comm.rank]))
-        except EngineError as error:
-            self._comm.send(MASTER, Broken(str(error)))
-            return self._await_stop()
+        return self._serve(_make_worker(self._options, self._comm, block, slots[self._comm.rank]))
 
     def _serve(self, worker: Worker) -> int:
         wait = _Wait(self._comm)
@@ -179,20 +143,11 @@ class _OtherRank:
                 wait.after(worker.step(wait.seconds) or busy)
                 if MASTER in self._comm.lost_ranks():
                     os._exit(EXIT_STOPPED)
-                if time.monotonic() - worker.heard > SILENCE_SECONDS or os.getppid() != parent:
+                if time.monotonic() - worker.heard > self._options.rank_timeout_s or os.getppid() != parent:
                     os._exit(EXIT_STOPPED)  # nobody is left to speak MPI with
         finally:
             worker.close()
         return EXIT_COMPLETE
-
-    def _await_stop(self) -> int:
-        """Wait for the master to end the run, so that its message is the one that is seen."""
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            for _ in self._comm.receive():
-                return EXIT_COMPLETE
-            time.sleep(0.01)
-        return EXIT_INTERNAL
 
 
 class _Rank0:
@@ -201,6 +156,7 @@ class _Rank0:
     def __init__(self, options: RunOptions, comm: Comm, launcher: Launcher, signals: StopSignals) -> None:
         self._options, self._comm, self._launcher, self._signals = options, comm, launcher, signals
         self._store: Store | None = None
+        self._deadline: Deadline | None = None
         self._plan_sent = self._began = False
 
     def run(self) -> int:
@@ -241,16 +197,18 @@ class _Rank0:
 
     def _prepare_and_direct(self) -> int:
         hellos = self._collect_hellos()
-        plan = load_inputs(self._options)
-        if not self._options.overwrite and is_finished(self._options.output, plan):
-            say(f"{self._options.output} is complete: {plan.n_simulations} simulations; nothing to do")
+        options = self._options
+        plan = load_inputs(options)
+        if not options.overwrite and is_finished(options.output, plan, options.retry_failed):
+            say(f"{options.output} is complete: {plan.n_simulations} simulations; nothing to do")
             self._send_order(EXIT_COMPLETE)
             return EXIT_COMPLETE
-        refuse_unwritable(self._options.output)
+        refuse_unwritable(options.output)
         plan = describe_channels(plan)
-        self._store = Store(self._options.output, plan, self._options.overwrite)
-        slots = allocate(hellos, self._options.slots)
+        self._store = Store(options.output, plan, options.overwrite, options.retry_failed)
+        slots = allocate(hellos, options.slots)
         block = plan.slot_plan().to_bytes()
+        self._deadline = earliest(self._own_deadline(), job_deadline())
         self._print_header(plan, hellos, slots)
         self._begin(hellos, slots)
         self._send_order((slots, block))
@@ -271,50 +229,36 @@ class _Rank0:
         _refuse_different_code(found)
         return found
 
+    def _own_deadline(self) -> Deadline | None:
+        limit_s, began = self._options.time_limit_s, self._options.began
+        return None if limit_s is None else Deadline(began + limit_s, began, f"--time-limit of {duration(limit_s)}")
+
     # ---- what people see ----------------------------------------------------------------------------
 
     def _print_header(self, plan: RunPlan, hellos: list[Hello], slots: list[int]) -> None:
-        store = self._store
-        assert store is not None
-        hosts = list(dict.fromkeys(hello.host for hello in hellos))
-        cores = sum(len({c for h in hellos if h.host == host for c in h.cores}) for host in hosts)
-        versions = environment.versions()
-        done = int((store.status != 0).sum())
-        lines = [
-            f"mosaic_mpi {versions['mosaic_mpi']}, laser-cholera {versions['laser-cholera']}, "
-            f"{self._comm.library} ({self._launcher.name})",
-            f"hosts  {len(hosts)}: {_shortened(hosts)}; {cores} cores seen; {_layout(slots)}",
-            f"plan   {plan.n_simulations} simulations x {plan.n_iterations} iterations, "
-            f"{len(plan.config.locations)} locations, {plan.config.n_ticks} days; parameters: "
-            f"{plan.identity['parameters'].split(':')[0]}, {len(plan.source.names)} values a simulation; "
-            f"saved: {', '.join(plan.save) or 'no time series'}",
-            f"config {plan.config.source}",
-            f"file   {self._options.output}: {f'resumed, {done} done' if done else 'new'}",
-            f"faults {self._fault_sentence()}",
-            f"resume {self._resume_command()}",
-            *([f"note   {note}"] if (note := hidden_cores(hellos, self._options.slots)) else []),
-        ]
-        if plan.simulator != "laser":
-            lines.append(f"note   NOT LASER: made-up numbers from {plan.simulator}")
-        say("\n".join(lines))
-
-    def _fault_sentence(self) -> str:
-        slot = "a simulation that crashes, hangs or runs out of memory costs one attempt"
-        if self._comm.size == 1:
-            return f"{slot}; if this process dies, the same command resumes"
-        if self._comm.survives_ranks:
-            return f"{slot}; if a worker rank or its node dies, the run goes on without it"
-        return f"{slot}; if a rank or node dies, the launcher ends the job, and the same command resumes"
+        assert self._store is not None
+        done, retried = int((self._store.status != 0).sum()), self._store.n_retried
+        state = f"resumed, {done} done" if done or retried else "new"
+        again = f", {retried} that failed are tried again" if retried else ""
+        say(
+            header(
+                plan,
+                self._comm,
+                self._launcher,
+                hellos,
+                slots,
+                self._options.slots,
+                f"{self._options.output}: {state}{again}",
+                self._deadline,
+                self._resume_command(),
+            )
+        )
 
     def _say_how_to_resume(self) -> None:
         say(f"to resume: {self._resume_command()}")
 
     def _resume_command(self) -> str:
-        size = self._comm.size
-        launcher = {"Open MPI mpirun": f"mpirun -n {size} ", "srun": f"srun -n {size} "}
-        prefix = launcher.get(self._launcher.name, f"mpirun -n {size} ") if size > 1 else ""
-        words = [word for word in self._options.command if word != "--overwrite"]
-        return f"{prefix}{shlex.join(words)}"
+        return resume_command(self._comm, self._launcher, self._options.command)
 
     # ---- the run ------------------------------------------------------------------------------------
 
@@ -339,15 +283,24 @@ class _Rank0:
         queue = WorkQueue(store.status, store.failed_attempts, self._options.max_attempts)
         progress = Progress(plan.n_simulations, queue.n_completed + queue.n_failed)
         hosts = [hello.host for hello in hellos]
-        interval = self._options.checkpoint_interval_s
-        master = Master(self._comm, store, queue, progress, hosts, plan.slot_plan(), interval)
+        master = Master(
+            self._comm,
+            store,
+            queue,
+            progress,
+            hosts,
+            plan.slot_plan(),
+            self._options.checkpoint_interval_s,
+            self._options.rank_timeout_s,
+            self._options.max_failures,
+        )
         began = time.monotonic()
         try:
             self._signals.interrupts = False
             self._loop(master, worker)
             master.note_cpu()
             worker.close()
-            store.end_start(COMPLETE if queue.is_done else STOPPED)
+            store.end_start(_ending(master, queue))
             self._began = False
             self._signals.interrupts = True  # folding can take long, and can be begun again
             note = store.fold(master.beat) if queue.is_done else None
@@ -358,7 +311,11 @@ class _Rank0:
             master.stop_workers()
         store.close()
         self._store = None
-        return self._conclude(queue, progress.n_nonfinite, time.monotonic() - began, note)
+        if note:
+            say(note)
+        if master.has_failed_too_often:
+            return self._conclude_too_many_failures(queue, progress)
+        return self._conclude(queue, progress, time.monotonic() - began)
 
     def _loop(self, master: Master, worker: Worker) -> None:
         wait = _Wait(self._comm)
@@ -379,8 +336,19 @@ class _Rank0:
                 raise Interrupted("the launcher has died; what was finished is kept, the same command resumes")
             if len(self._signals.received) > draining:
                 draining = self._stop(master, draining)
+            self._heed_deadline(master)
             if master.step(busy):
                 return
+
+    def _heed_deadline(self, master: Master) -> None:
+        """Begin to drain, once, when the time that is left is needed for ending."""
+        deadline = self._deadline
+        if deadline is None or not deadline.is_near(master.mean_s):
+            return
+        self._deadline = None
+        grace_s = deadline.grace_s(master.mean_s)
+        say(f"\n{deadline.why} is near ({deadline.clock()}): stopping; what runs gets {grace_s:.0f} s")
+        master.drain(grace_s)
 
     def _stop(self, master: Master, draining: int) -> int:
         """Begin to drain on the first signal, end at once on the second."""
@@ -391,11 +359,9 @@ class _Rank0:
         master.drain(grace_s)
         return received
 
-    def _conclude(self, queue: WorkQueue, n_nonfinite: int, elapsed_s: float, note: str | None) -> int:
-        if note:
-            say(note)
-        if n_nonfinite:
-            say(f"{n_nonfinite} of this start's likelihoods are not finite")
+    def _conclude(self, queue: WorkQueue, progress: Progress, elapsed_s: float) -> int:
+        if progress.n_nonfinite:
+            say(f"{progress.n_nonfinite} of this start's likelihoods are not finite")
         counts = f"{queue.n_completed} completed, {queue.n_failed} failed"
         if not queue.is_done:
             say(f"stopped after {duration(elapsed_s)}: {counts}, {queue.n_pending + queue.n_running} to do")
@@ -404,70 +370,40 @@ class _Rank0:
         path = self._options.output
         say(f"complete after {duration(elapsed_s)}: {counts}; {path}")
         if queue.n_failed:
-            say(f"why: python -m mosaic_mpi status {shlex.quote(path)}")
+            say(f"why: python -m mosaic_mpi status {shlex.quote(path)}; --retry-failed runs them again")
             return EXIT_SOME_FAILED
         return EXIT_COMPLETE
 
-
-def load_inputs(options: RunOptions) -> RunPlan:
-    """Load the plan; what is wrong with the place for the results is told together with its problems.
-
-    Raises
-    ------
-    InputError
-        With every problem found.
-    """
-    problems: list[str] = []
-    plan: RunPlan | None = None
-    try:
-        refuse_misplaced(options.output)
-    except InputError as error:
-        problems += error.problems
-    try:
-        plan = load_plan(options.plan, environment.engine_versions())
-    except InputError as error:
-        problems += error.problems
-    if problems or plan is None:
-        raise InputError(problems)
-    return plan
+    def _conclude_too_many_failures(self, queue: WorkQueue, progress: Progress) -> int:
+        to_do = queue.n_pending + queue.n_running
+        complain(
+            f"mosaic_mpi: stopped by --max-failures {self._options.max_failures}: {queue.n_completed} completed, "
+            f"{queue.n_failed} failed, {to_do} to do; the commonest errors of this start:"
+        )
+        for line in progress.commonest_failures():
+            complain(f"  {line}")
+        complain(
+            "what was finished is kept; mend the cause and give the same command with --retry-failed, or go on in "
+            f"spite of it with a larger --max-failures: {self._resume_command()}"
+        )
+        return EXIT_STOPPED
 
 
-def refuse_misplaced(output: str) -> None:
-    """Refuse an output that is a folder, or lies in none."""
-    path = Path(output)
-    if path.is_dir():
-        raise InputError(f"--output {output}: is a folder, expected the name of a file")
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"--output {output}: the folder {path.absolute().parent} does not exist")
-
-
-def refuse_unwritable(output: str) -> None:
-    """Refuse an output whose folder cannot be written."""
-    folder = Path(output).absolute().parent
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"--output {output}: no permission to write into {folder}")
+def _ending(master: Master, queue: WorkQueue) -> int:
+    """How a start ended, as the results file says it."""
+    if queue.is_done:
+        return COMPLETE
+    return TOO_MANY_FAILURES if master.has_failed_too_often else STOPPED
 
 
 def _refuse_different_code(hellos: list[Hello]) -> None:
     strangers = [hello for hello in hellos if hello.code != hellos[0].code]
     if strangers:
-        hosts = _shortened(list(dict.fromkeys(hello.host for hello in strangers)))
+        hosts = shortened(list(dict.fromkeys(hello.host for hello in strangers)))
         raise LaunchError(
             f"{len(strangers)} ranks run other code or package versions than rank 0 on {hellos[0].host}: {hosts}; "
             "every host must see the same environment (same Python, same packages)"
         )
-
-
-def _shortened(names: list[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-
-
-def _layout(slots: list[int]) -> str:
-    working = np.array([n for n in slots if n])
-    ranks = f"{len(slots)} rank{'s' if len(slots) > 1 else ''}"
-    each = f"{working.min()}" if working.min() == working.max() else f"{working.min()} to {working.max()}"
-    directs = "" if slots[0] else ", rank 0 only directs"
-    return f"{ranks} x {each} slots = {working.sum()} slots{directs}"
 
 
 def simulator_name() -> str:

@@ -66,6 +66,7 @@ class _Slot:
     process: ForkServerProcess
     connection: Connection
     rows: deque[int] = field(default_factory=deque)
+    n_given: int = 0
     since: float = field(default_factory=time.monotonic)
     ready: bool = False
     timed_out: float | None = None
@@ -82,11 +83,16 @@ class SlotPool:
         `SlotPlan.to_bytes`.
     timeout_s : float or None
         Limit of one attempt, seconds; None takes 20 times the slowest simulation seen here, at least 600.
+    max_simulations : int, optional
+        A slot is replaced by a fresh process after so many, against what leaks; None never.
     """
 
-    def __init__(self, n_slots: int, plan_block: bytes, timeout_s: float | None = None) -> None:
+    def __init__(
+        self, n_slots: int, plan_block: bytes, timeout_s: float | None = None, max_simulations: int | None = None
+    ) -> None:
         self.n_slots = n_slots
         self._timeout_s = timeout_s
+        self._max_simulations = max_simulations
         self._slowest_s = 0.0
         self._mean_s: float | None = None
         self._starts_in_vain = 0
@@ -165,13 +171,14 @@ class SlotPool:
             for slot in self._slots:
                 if not self._backlog:
                     return
-                if slot.ready and len(slot.rows) == level:
+                if slot.ready and len(slot.rows) == level and not self._is_worn(slot):
                     self._give(slot, self._backlog.popleft())
 
     def _give(self, slot: _Slot, row: int) -> None:
         if not slot.rows:
             slot.since = time.monotonic()
         slot.rows.append(row)
+        slot.n_given += 1
         with contextlib.suppress(OSError):  # it just died: its pipe says so next, and the row is counted there
             slot.connection.send_bytes(slot_process.ORDER.pack(row))
 
@@ -181,6 +188,9 @@ class SlotPool:
                 self._receive(slot, slot.connection.recv_bytes())
         except (EOFError, OSError):
             self._bury(slot)
+        else:
+            if self._is_worn(slot) and not slot.rows:
+                self._replace(slot)
 
     def _receive(self, slot: _Slot, message: bytes) -> None:
         kind, body = message[:1], memoryview(message)[1:]
@@ -199,22 +209,34 @@ class SlotPool:
         slot.since = now
         self._starts_in_vain = 0
 
+    def _is_worn(self, slot: _Slot) -> bool:
+        return self._max_simulations is not None and slot.n_given >= self._max_simulations
+
+    def _replace(self, slot: _Slot) -> None:
+        """Start a fresh process for a slot that has nothing to do."""
+        slot.process.kill()
+        self._remove(slot)
+        self._start(slot.index)
+
     def _learn(self, elapsed_s: float) -> None:
         self._slowest_s = max(self._slowest_s, elapsed_s)
         self._mean_s = elapsed_s if self._mean_s is None else 0.9 * self._mean_s + 0.1 * elapsed_s
 
     def _bury(self, slot: _Slot) -> None:
         """Charge the row that a dead slot was at, return the one it had not begun, start a new slot."""
-        self._selector.unregister(slot.connection)
-        slot.connection.close()
-        slot.process.join(5)
-        self._slots.remove(slot)
+        self._remove(slot)
         if slot.rows:
             self._events.append(self._post_mortem(slot, slot.rows.popleft()))
             self._backlog.extendleft(slot.rows)
         elif not slot.ready:
             self._count_vain_start(slot)
         self._start(slot.index)
+
+    def _remove(self, slot: _Slot) -> None:
+        self._selector.unregister(slot.connection)
+        slot.connection.close()
+        slot.process.join(5)
+        self._slots.remove(slot)
 
     def _count_vain_start(self, slot: _Slot) -> None:
         self._starts_in_vain += 1

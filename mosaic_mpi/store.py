@@ -38,8 +38,17 @@ _VERIFIED_ROWS = 4096
 """Rows read at once when a start verifies what its predecessor left."""
 
 
-def is_finished(path: str, plan: RunPlan) -> bool:
+def is_finished(path: str, plan: RunPlan, retry_failed: bool = False) -> bool:
     """Whether a results file holds all of this very plan, with nothing left to do.
+
+    Parameters
+    ----------
+    path : str
+        The results file.
+    plan : RunPlan
+        What it should hold.
+    retry_failed : bool
+        Whether failed simulations are to be run again.
 
     Raises
     ------
@@ -51,12 +60,18 @@ def is_finished(path: str, plan: RunPlan) -> bool:
     with h5file.reading(path) as file:
         header = h5file.read_header(file)
         _refuse_other_plan(path, file, header, plan)
-        done = not (file["simulations/status"][...] == layout.PENDING).any()
+        done = not _to_do(file, retry_failed).any()
         folded = (header.folded and not Path(layout.spool_path(path)).exists()) or not header.channels
         return bool(done and folded and header.n_simulations == plan.n_simulations)
 
 
-def preview(path: str, plan: RunPlan, overwrite: bool) -> tuple[str, int]:
+def _to_do(file: Any, retry_failed: bool) -> NDArray[np.bool_]:
+    status: NDArray[np.int8] = file["simulations/status"][...]
+    to_do: NDArray[np.bool_] = (status != layout.COMPLETED) if retry_failed else (status == layout.PENDING)
+    return to_do
+
+
+def preview(path: str, plan: RunPlan, overwrite: bool, retry_failed: bool = False) -> tuple[str, int]:
     """Say what a start would do with a results file, without touching it.
 
     Returns
@@ -78,7 +93,7 @@ def preview(path: str, plan: RunPlan, overwrite: bool) -> tuple[str, int]:
         if overwrite:
             return "would be overwritten", plan.n_simulations
         _refuse_other_plan(path, file, header, plan)
-        n_done = int((file["simulations/status"][...] != layout.PENDING).sum())
+        n_done = int((~_to_do(file, retry_failed)).sum())
     extended = f", extended from {header.n_simulations}" if plan.n_simulations > header.n_simulations else ""
     return f"resumed, {n_done} done{extended}", plan.n_simulations - n_done
 
@@ -105,6 +120,8 @@ class Store:
         With its channels.
     overwrite : bool
         Start anew even if the file exists.
+    retry_failed : bool
+        Take simulations that have failed for pending ones without any attempt.
 
     Raises
     ------
@@ -112,8 +129,9 @@ class Store:
         See `mosaic_mpi.errors`; nothing has been changed then.
     """
 
-    def __init__(self, path: str, plan: RunPlan, overwrite: bool = False) -> None:
-        self.path, self._plan = path, plan
+    def __init__(self, path: str, plan: RunPlan, overwrite: bool = False, retry_failed: bool = False) -> None:
+        self.path, self._plan, self._retry_failed = path, plan, retry_failed
+        self.n_retried = 0
         self._lock = WriterLock(path)
         self._spool: Spool | None = None
         self._buffered: list[dict[str, NDArray[Any]]] = []
@@ -143,9 +161,11 @@ class Store:
             header = h5file.read_header(file)
             if not overwrite:
                 _refuse_other_plan(self.path, file, header, self._plan)
+            failed = bool((file["simulations/status"][...] == layout.FAILED).any())
+        is_closed = header.folded and header.channels and failed and self._retry_failed
         if overwrite:
             rebuild.create(self.path, self._plan)
-        elif self._plan.n_simulations > header.n_simulations:
+        elif self._plan.n_simulations > header.n_simulations or is_closed:
             rebuild.extend(self.path, self._plan, header)
 
     def _load(self) -> None:
@@ -162,6 +182,8 @@ class Store:
             suspects = np.flatnonzero(((commits > durable) | (commits == 0)) & done)
             for row in self._mismatching(file, suspects):
                 self._forget(row)
+            if self._retry_failed:
+                self._reopen_failed()
             self._count_attempts_again(file)
             if self._spool is not None:
                 self._spool.truncate(self._spool_end(file))
@@ -201,6 +223,15 @@ class Store:
         """A result that did not reach the disk before its node died: it is to be run again."""
         self.status[row] = layout.PENDING
         self._tables.write("simulations/status", row, [layout.PENDING])
+
+    def _reopen_failed(self) -> None:
+        """Make failed simulations pending; the status comes last, as in every commit."""
+        failed = np.flatnonzero(self.status == layout.FAILED)
+        for name in ("simulations/failed_attempts", "simulations/attempts"):
+            self._tables.write_rows(name, failed, np.zeros(len(failed), np.int32))
+        self._tables.write_rows("simulations/status", failed, np.full(len(failed), layout.PENDING, np.int8))
+        self.status[failed], self.failed_attempts[failed] = layout.PENDING, 0
+        self.n_retried = len(failed)
 
     def _count_attempts_again(self, file: Any) -> None:
         """An attempt that succeeded, and whose result was never quite stored, counts for nothing."""

@@ -16,12 +16,20 @@ from typing import Any
 import numpy as np
 
 from mosaic_mpi import h5file, layout
+from mosaic_mpi.errors import EXIT_COMPLETE, EXIT_INTERNAL, EXIT_STOPPED
 from mosaic_mpi.lock import describe_holder
 from mosaic_mpi.progress import duration
 
 _SILENT_SECONDS = 60.0
 """Rank 0 gives a sign of life every few seconds: without one for so long, it is dead or stuck."""
-_STATES = {layout.RUNNING: "running", layout.COMPLETE: "complete", layout.STOPPED: "stopped"}
+_STATES = {
+    layout.RUNNING: "running",
+    layout.COMPLETE: "complete",
+    layout.STOPPED: "stopped",
+    layout.TOO_MANY_FAILURES: "too many failures",
+}
+_BROKEN = "ended by an error"
+_LOOK_FIRST = (_BROKEN, _STATES[layout.TOO_MANY_FAILURES])
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,8 @@ class Summary:
     file : str
         The results file.
     state : str
-        "complete", "running", "stopped", "dead" (rank 0 went without a word), or "ended by an error".
+        "complete", "running", "stopped", "dead" (rank 0 went without a word), "too many failures" (see
+        `run --max-failures`), or "ended by an error".
     n_simulations, completed, failed, pending : int
         Counts of simulations; pending ones are neither completed nor failed.
     complete : bool
@@ -174,12 +183,26 @@ def _failures(file: Any) -> list[Failures]:
 def _state(path: str, starts: list[dict[str, Any]], pending: int, silent_s: float) -> str:
     if not starts:
         return "stopped"
-    state = _STATES.get(starts[-1]["state"], "ended by an error")
+    state = _STATES.get(starts[-1]["state"], _BROKEN)
     if state == "running" and (silent_s > _SILENT_SECONDS or not Path(f"{path}.lock").exists()):
         return "dead"
     if state == "complete" and pending:  # killed between an extension and the first note of its start
         return "stopped"
     return "complete" if pending == 0 and state != "running" else state
+
+
+def check_code(summary: Summary) -> int:
+    """Return an exit code for scripts that have to decide whether to start a run again.
+
+    Returns
+    -------
+    int
+        0: nothing is pending. 75: the same command goes on. 1: it would, but the latest start ended by an error or
+        by too many failures, so that somebody should look first.
+    """
+    if summary.complete:
+        return EXIT_COMPLETE
+    return EXIT_INTERNAL if summary.state in _LOOK_FIRST else EXIT_STOPPED
 
 
 def as_json(summary: Summary) -> str:

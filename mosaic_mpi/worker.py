@@ -10,13 +10,20 @@ import time
 import numpy as np
 
 from mosaic_mpi.comm import Comm
-from mosaic_mpi.messages import Assign, Beat, Drain, Failure, Message, Ready, Results, Returned, Stop
-from mosaic_mpi.slots import Failed, Finished, SlotPool
+from mosaic_mpi.errors import EngineError
+from mosaic_mpi.messages import Assign, Beat, Broken, Drain, Failure, Message, Ready, Results, Returned, Stop
+from mosaic_mpi.slots import Failed, Finished, SlotEvent, SlotPool
 
 MASTER = 0
-BEAT_SECONDS = 5.0
+_LONGEST_BEAT_SECONDS = 5.0
+_BEATS_A_TIMEOUT = 4
 _FLUSH_SECONDS = 0.02
 _FLUSH_BYTES = 4 << 20
+
+
+def beat_interval_s(rank_timeout_s: float) -> float:
+    """Seconds between two signs of life, so that several fit into the time after which a rank is given up."""
+    return min(_LONGEST_BEAT_SECONDS, rank_timeout_s / _BEATS_A_TIMEOUT)
 
 
 class Worker:
@@ -30,27 +37,33 @@ class Worker:
         Not started yet.
     record_bytes : int
         Size of a record (see `mosaic_mpi.records`).
+    beat_s : float
+        Seconds of silence after which it gives a sign of life.
     """
 
-    def __init__(self, comm: Comm, pool: SlotPool, record_bytes: int) -> None:
-        self._comm, self._pool, self._record_bytes = comm, pool, record_bytes
+    def __init__(self, comm: Comm, pool: SlotPool, record_bytes: int, beat_s: float = _LONGEST_BEAT_SECONDS) -> None:
+        self._comm, self._pool, self._record_bytes, self._beat_s = comm, pool, record_bytes, beat_s
         self._outbox: list[memoryview] = []
         self._outbox_bytes = 0
         self._flushed = self._sent = self.heard = time.monotonic()
-        self.stopped = False
+        self.stopped = self._broken = False
 
     def start(self) -> None:
         """Start the slots and tell the master."""
-        self._pool.start()
-        self._send(Ready(self._pool.n_slots))
+        try:
+            self._pool.start()
+        except EngineError as error:
+            self._break(error)
+        else:
+            self._send(Ready(self._pool.n_slots))
 
     def handle(self, message: Message) -> None:
         """Act on a message of the master."""
         self.heard = time.monotonic()
         match message:
-            case Assign(rows):
+            case Assign(rows) if not self._broken:  # else the master has taken them back already
                 self._pool.submit(rows.tolist())
-            case Drain():
+            case Drain() if not self._broken:
                 self._send(Returned(np.array(self._pool.drop_backlog(), dtype=np.int64)))
             case Stop():
                 self.stopped = True
@@ -61,7 +74,7 @@ class Worker:
         """Look after the slots, waiting at most so long; return whether anything happened."""
         if self._outbox:
             wait_s = min(wait_s, max(self._flushed + _FLUSH_SECONDS - time.monotonic(), 0.0))
-        events = self._pool.poll(wait_s)
+        events = self._poll(wait_s)
         for event in events:
             match event:
                 case Finished(payload=payload):
@@ -77,6 +90,22 @@ class Worker:
         """End the slots."""
         self._pool.close()
 
+    def _poll(self, wait_s: float) -> list[SlotEvent]:
+        if self._broken:
+            time.sleep(wait_s)
+            return []
+        try:
+            return self._pool.poll(wait_s)
+        except EngineError as error:
+            self._break(error)
+            return []
+
+    def _break(self, error: EngineError) -> None:
+        """Go on without slots: the others may have more luck, and the master decides."""
+        self._broken = True
+        self._pool.close()
+        self._send(Broken(str(error)))
+
     def _flush_if_due(self) -> None:
         """Send a lone result at once, and what follows it closely together."""
         now = time.monotonic()
@@ -87,7 +116,7 @@ class Worker:
             self._outbox, self._outbox_bytes, self._flushed = [], 0, now
 
     def _beat_if_due(self) -> None:
-        if self._comm.rank != MASTER and time.monotonic() - self._sent > BEAT_SECONDS:
+        if self._comm.rank != MASTER and time.monotonic() - self._sent > self._beat_s:
             self._send(Beat())
 
     def _send(self, message: Message) -> None:

@@ -15,6 +15,8 @@ from mosaic_mpi.layout import COMPLETED, FAILED, PENDING
 
 _RUNNING = 3
 """Only here: the results file never says so."""
+_RETRY_AFTER = 64
+"""What failed is tried again after so many others: passing trouble has passed by then, lasting trouble shows soon."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Verdict:
 
 
 class WorkQueue:
-    """Simulations by row, handed out in order, those to try again last.
+    """Simulations by row, handed out in order, those to try again a little later.
 
     Parameters
     ----------
@@ -43,7 +45,8 @@ class WorkQueue:
         self._failures = {int(row): int(attempts[row]) for row in self._undone(attempts)}
         self._max_attempts = max_attempts
         self._cursor = 0
-        self._again: deque[int] = deque()
+        self._again: deque[tuple[int, int]] = deque()
+        self._n_taken = 0
         self.n_simulations = len(status)
         self.n_completed = int((status == COMPLETED).sum())
         self.n_failed = int((status == FAILED).sum())
@@ -67,12 +70,15 @@ class WorkQueue:
         rows: list[int] = []
         while len(rows) < n_rows and (found := self._next(n_rows - len(rows))):
             rows += found
+            self._n_taken += len(found)
         taken = np.array(rows, dtype=np.int64)
         self._status[taken] = _RUNNING
         self.n_running += len(rows)
         return taken
 
     def _next(self, n_rows: int) -> list[int]:
+        if self._again and self._again[0][0] <= self._n_taken:
+            return [self._again.popleft()[1]]
         while self._cursor < self.n_simulations:
             block = self._status[self._cursor : self._cursor + max(n_rows, 1024)]
             found = np.flatnonzero(block == PENDING)[:n_rows]
@@ -80,7 +86,7 @@ class WorkQueue:
             self._cursor += len(block) if whole else int(found[-1]) + 1
             if len(found):
                 return [int(offset) + start for offset in found]
-        return [self._again.popleft()] if self._again else []
+        return [self._again.popleft()[1]] if self._again else []
 
     def is_open(self, row: int) -> bool:
         """Whether a result for this row is still wanted; late duplicates are not."""
@@ -102,19 +108,22 @@ class WorkQueue:
             self.n_failed += 1
             del self._failures[row]
         else:
-            self.give_back([row])
+            self._reopen([row], self._n_taken + _RETRY_AFTER)
         return Verdict(attempts, final)
 
     def give_back(self, rows: list[int]) -> None:
         """Take back rows that were handed out and will not be finished there; nobody is to blame."""
+        self._reopen(rows, self._n_taken)
+
+    def _reopen(self, rows: list[int], due: int) -> None:
         for row in rows:
             if self._status[row] == _RUNNING:
                 self._leave(row, PENDING)
-                self._again.append(row)
+                self._again.append((due, row))
 
     def _leave(self, row: int, status: int) -> None:
         if self._status[row] == _RUNNING:
             self.n_running -= 1
-        elif status != PENDING and row in self._again:  # a late result of a rank given up
-            self._again.remove(row)
+        elif status != PENDING:  # a late result of a rank given up
+            self._again = deque(entry for entry in self._again if entry[1] != row)
         self._status[row] = status

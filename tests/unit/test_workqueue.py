@@ -56,6 +56,16 @@ def test_the_callers_status_is_left_alone() -> None:
     assert not status.any()
 
 
+def test_what_failed_is_tried_again_soon_but_not_at_once() -> None:
+    """Else a long run in which everything fails would find out at its end."""
+    work = queue(1000)
+    work.take(1)
+    work.fail(0)
+    order = [int(work.take(1)[0]) for _ in range(100)]
+    assert order.index(0) == 64
+    assert order == [*range(1, 65), 0, *range(65, 100)]
+
+
 def test_a_failed_attempt_is_tried_again_last_then_it_fails() -> None:
     work = queue(3, max_attempts=2)
     work.take(1)

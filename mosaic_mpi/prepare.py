@@ -1,0 +1,51 @@
+"""From options to a plan that the engine has agreed to: what `run` and its dry run begin with."""
+
+from __future__ import annotations
+
+from mosaic_mpi import environment, fork_server, slot_process
+from mosaic_mpi.errors import InputError
+from mosaic_mpi.place import refuse_misplaced
+from mosaic_mpi.plan import RunPlan, load_plan
+from mosaic_mpi.run_options import RunOptions
+
+
+def preload_module(simulator: str) -> str | None:
+    """The module that a fork server imports for its slots."""
+    return "mosaic_mpi.engine" if simulator == "laser" else None
+
+
+def load_inputs(options: RunOptions) -> RunPlan:
+    """Load the plan; what is wrong with the place for the results is told together with its problems.
+
+    Raises
+    ------
+    InputError
+        With every problem found.
+    """
+    problems: list[str] = []
+    plan: RunPlan | None = None
+    try:
+        refuse_misplaced(options.output)
+    except InputError as error:
+        problems += error.problems
+    try:
+        plan = load_plan(options.plan, environment.engine_versions())
+    except InputError as error:
+        problems += error.problems
+    if problems or plan is None:
+        raise InputError(problems)
+    return plan
+
+
+def describe_channels(plan: RunPlan) -> RunPlan:
+    """Have the engine check the config and describe its channels, in a process of its own.
+
+    Raises
+    ------
+    InputError
+        The engine refuses the config, or has no such channel.
+    """
+    found = fork_server.ask(slot_process.describe, dict(plan.config.values), plan.simulator)
+    if isinstance(found, str):
+        raise InputError(f"{plan.config.source}: the engine refuses it: {found.replace('AssertionError: ', '')}")
+    return plan.with_channels(found)
