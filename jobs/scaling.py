@@ -24,10 +24,11 @@ def main(files: list[str]) -> int:
     runs = []
     for file in files:
         status = ask(file)
-        if problem := unfit(status):
-            print(f"{file}: left out: {problem}", file=sys.stderr)
-        else:
+        problem = unfit(status) if status else "no readable results file"
+        if status and not problem:
             runs.append(status)
+        else:
+            print(f"{file}: left out: {problem}", file=sys.stderr)
     if runs:
         print_table(rows(runs))
     return 0 if runs and len(runs) == len(files) else 1
@@ -43,10 +44,8 @@ def ask(file: str) -> dict[str, Any] | None:
     return status
 
 
-def unfit(status: dict[str, Any] | None) -> str:
+def unfit(status: dict[str, Any]) -> str:
     """Why a run cannot be compared with others; an empty string if it can."""
-    if status is None:
-        return "no readable results file"
     if not status["complete"]:
         return f"{status['pending']} of {status['n_simulations']} simulations not done; what is last is slow"
     if len(status["starts"]) != 1:
