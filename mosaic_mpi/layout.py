@@ -88,6 +88,8 @@ TABLES: tuple[Table, ...] = (
     Table("starts/loop_cpu_s", "<f8", (N_STARTS,), "CPU seconds of rank 0 since its first assignment"),
     Table("starts/n_ranks", "<i4", (N_STARTS,), "MPI ranks"),
     Table("starts/n_slots", "<i4", (N_STARTS,), "slots"),
+    Table("starts/n_slots_live", "<i4", (N_STARTS,), "slots of ranks that answer"),
+    Table("starts/n_ranks_lost", "<i4", (N_STARTS,), "ranks given up: dead, silent, or unable to start slots"),
     Table("starts/n_hosts", "<i4", (N_STARTS,), "hosts"),
     Table("starts/pid", "<i4", (N_STARTS,), "process id of rank 0"),
     Table("starts/host", "|S64", (N_STARTS,), "host of rank 0"),

@@ -53,6 +53,7 @@ class _Rank:
     is_known: bool = False
     given_up: bool = False
     dead: bool = False
+    is_broken: bool = False
 
 
 class Master:
@@ -150,7 +151,7 @@ class Master:
         self._queue.give_back(sorted(rank.rows))
         rank.rows.clear()
         rank.n_slots = rank.n_own_slots = 0
-        rank.is_known = True
+        rank.is_known = rank.is_broken = True
 
     def _take_results(self, source: int, n_records: int, payload: memoryview) -> None:
         rank = self._ranks[source]
@@ -245,6 +246,11 @@ class Master:
         raise EngineError(what)
 
     @property
+    def _n_lost(self) -> int:
+        """Ranks that are given up, or have no slots although they should."""
+        return sum(rank.given_up or rank.is_broken for rank in self._ranks)
+
+    @property
     def n_live_slots(self) -> int:
         """Slots of ranks that are heard of."""
         return sum(rank.n_slots for rank in self._ranks)
@@ -273,14 +279,19 @@ class Master:
 
     def _beat(self, now: float) -> None:
         self.beat()
-        self._store.note(last_commit_at=time.time(), loop_cpu_s=self._cpu_s())
+        self._store.note(
+            last_commit_at=time.time(),
+            loop_cpu_s=self._cpu_s(),
+            n_slots_live=self.n_live_slots,
+            n_ranks_lost=self._n_lost,
+        )
         for source, rank in enumerate(self._ranks):
             if source != self._comm.rank and now - rank.heard > self._rank_timeout_s:
                 self._lose(source, f"has not been heard of for {self._rank_timeout_s:g} s")
 
     def note_cpu(self) -> None:
-        """Note how much CPU directing has taken so far."""
-        self._store.note(loop_cpu_s=self._cpu_s())
+        """Note how much CPU directing has taken so far, and who is left."""
+        self._store.note(loop_cpu_s=self._cpu_s(), n_slots_live=self.n_live_slots, n_ranks_lost=self._n_lost)
 
     def _cpu_s(self) -> float:
         return time.process_time() - self._cpu_began

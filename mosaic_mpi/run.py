@@ -49,6 +49,8 @@ _HELLO_SECONDS = 300.0
 _WAIT_SECONDS = (0.0005, 0.02)
 """First and longest wait of an idle rank under MPI, which has nothing to wait on."""
 _WAIT_ALONE_SECONDS = 0.2
+_LEAVE_LAST_SECONDS = 0.5
+"""A launcher that ends a job at the first exit code other than 0 is to find the others gone, and report rank 0's."""
 _REPORT_SECONDS = 2.0
 """Time for rank 0 to say why nothing starts."""
 
@@ -79,6 +81,8 @@ def start(options: RunOptions) -> int:
         code = rank.run()
     finally:
         comm.close(code)
+        if code and comm.rank == MASTER and comm.size > 1:
+            time.sleep(_LEAVE_LAST_SECONDS)
     return code
 
 

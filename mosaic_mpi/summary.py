@@ -20,6 +20,8 @@ from mosaic_mpi.errors import EXIT_COMPLETE, EXIT_INTERNAL, EXIT_STOPPED
 from mosaic_mpi.lock import describe_holder
 from mosaic_mpi.progress import duration
 
+_OVERLOADED = 0.8
+"""Share of a core beyond which rank 0 may keep slots waiting."""
 _SILENT_SECONDS = 60.0
 """Rank 0 gives a sign of life every few seconds: without one for so long, it is dead or stuck."""
 _STATES = {
@@ -62,6 +64,8 @@ class Summary:
         At that rate, while it runs.
     last_commit_s : float
         Seconds since rank 0's last sign of life.
+    master_load : float or None
+        Share of a core that directing took in the latest start (its own slots' traffic included).
     n_nonfinite : int
         Completed simulations whose log-likelihood is not finite.
     best_likelihood : float or None
@@ -90,6 +94,7 @@ class Summary:
     simulations_per_s: float | None
     time_left_s: float | None
     last_commit_s: float
+    master_load: float | None
     n_nonfinite: int
     best_likelihood: float | None
     failures: list[Failures]
@@ -132,6 +137,7 @@ def summarise(path: str) -> Summary:
         simulations_per_s=rate,
         time_left_s=pending / rate if rate and state == "running" else None,
         last_commit_s=silent_s,
+        master_load=_master_load(starts),
         n_nonfinite=len(likelihood) - len(finite),
         best_likelihood=float(finite.max()) if len(finite) else None,
         failures=failures,
@@ -168,6 +174,13 @@ def _rate(file: Any, status: Any, starts: list[dict[str, Any]]) -> float | None:
         return None
     elapsed = float(file["simulations/finished_at"][...][mine].max()) - starts[-1]["first_assignment_at"]
     return float(mine.sum() / elapsed) if elapsed > 0 else None
+
+
+def _master_load(starts: list[dict[str, Any]]) -> float | None:
+    if not starts or not starts[-1]["first_assignment_at"]:
+        return None
+    elapsed_s = starts[-1]["last_commit_at"] - starts[-1]["first_assignment_at"]
+    return float(starts[-1]["loop_cpu_s"] / elapsed_s) if elapsed_s > 1.0 else None
 
 
 def _failures(file: Any) -> list[Failures]:
@@ -273,8 +286,23 @@ def _start_lines(summary: Summary) -> list[str]:
         f"  starts       {len(summary.starts)}, the latest {when} on {last['host']}{job}: {last['n_ranks']} ranks, "
         f"{last['n_slots']} slots, {last['mpi']}",
         f"  hosts        {hosts}",
+        *_trouble_lines(summary, last),
         f"  command      {last['command']}",
     ]
+
+
+def _trouble_lines(summary: Summary, last: dict[str, Any]) -> list[str]:
+    """What slows the latest start down without ending it."""
+    lines = []
+    if last["n_ranks_lost"]:
+        alive = f"{last['n_slots_live']} of {last['n_slots']} slots alive"
+        lines.append(f"  lost         {last['n_ranks_lost']} of {last['n_ranks']} ranks, {alive}")
+    if (summary.master_load or 0.0) > _OVERLOADED:
+        share = f"{100 * (summary.master_load or 0.0):.0f} % of a core"
+        lines.append(
+            f"  rank 0       takes {share}: slots may wait for it; fewer ranks with more slots each need less"
+        )
+    return lines
 
 
 def _plan_text(plan: dict[str, Any]) -> str:

@@ -73,8 +73,8 @@ def stop(launcher: Launcher, run: Run, number: signal.Signals) -> None:
 
 def code_after(launcher: Launcher, number: signal.Signals) -> set[int]:
     """Exit codes by which a launcher may tell that its ranks ended with 75."""
-    if number == signal.SIGUSR1:  # a rank that was a little slower to leave than rank 0 may be killed by srun
-        return {EXIT_STOPPED, 143, 137} if launcher.is_srun else {EXIT_STOPPED}
+    if number == signal.SIGUSR1:
+        return {EXIT_STOPPED}
     if launcher.name in ("none", "mpich"):
         return {EXIT_STOPPED}
     return {137} if launcher.is_srun else {1}  # srun kills at once; Open MPI's mpirun speaks for itself

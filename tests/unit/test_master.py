@@ -1,0 +1,220 @@
+"""Rank 0's decisions about ranks that fall silent, come back, break down or die, with a real results file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import begin, make_plan, simulate
+
+from mosaic_mpi.comm import LocalComm
+from mosaic_mpi.errors import EngineError, Interrupted
+from mosaic_mpi.failure_limit import FailureLimit
+from mosaic_mpi.master import Master
+from mosaic_mpi.messages import Assign, Beat, Broken, Drain, Failure, Message, Ready, Results, Returned, Stop
+from mosaic_mpi.plan import RunPlan
+from mosaic_mpi.progress import Progress
+from mosaic_mpi.store import Store
+from mosaic_mpi.workqueue import WorkQueue
+
+SILENCE_S = 0.3
+
+
+class Ranks(LocalComm):
+    """Three ranks of which a test plays two: keeps what they are sent, and who is dead."""
+
+    size = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[tuple[int, Message]] = []
+        self.dying: list[int] = []
+
+    def send(self, to: int, message: Message) -> None:
+        self.sent.append((to, message))
+
+    def lost_ranks(self) -> list[int]:
+        lost, self.dying = self.dying, []
+        return lost
+
+
+class Directed:
+    """A master of ten simulations, its ranks, and its file."""
+
+    def __init__(self, folder: Path, plan: RunPlan, limit: str = "100%") -> None:
+        self.plan = plan
+        self.path = folder / "run.h5"
+        self.store = Store(str(self.path), plan)
+        begin(self.store)
+        self.comm = Ranks()
+        self.finished: list[set[int]] = [set(), set(), set()]
+        self.queue = WorkQueue(self.store.status, self.store.failed_attempts, 3)
+        progress = Progress(plan.n_simulations, 0)
+        hosts = ["a", "b", "c"]
+        failure_limit = FailureLimit.parse(limit)
+        self.master = Master(
+            self.comm, self.store, self.queue, progress, hosts, plan.slot_plan(), 30.0, SILENCE_S, failure_limit
+        )
+
+    def ready(self, *slots: int) -> None:
+        """Have the ranks report."""
+        for rank, n_slots in enumerate(slots):
+            self.master.handle(rank, Ready(n_slots))
+
+    def rows_of(self, rank: int) -> list[int]:
+        """Rows that a rank has been assigned so far, in order."""
+        found = [message.rows for to, message in self.comm.sent if to == rank and isinstance(message, Assign)]
+        return [int(row) for rows in found for row in rows]
+
+    def work(self, rank: int) -> None:
+        """Have a rank finish all that it has been given."""
+        if rows := [row for row in self.rows_of(rank) if row not in self.finished[rank]]:
+            self.finish(rank, *rows)
+
+    def finish(self, rank: int, *rows: int) -> None:
+        """Have a rank send results."""
+        self.finished[rank].update(rows)
+        records, series = simulate(self.plan, rows)
+        records = records.copy()
+        records["elapsed_s"] = 10.0  # nobody is given more than one row at a time
+        self.master.handle(rank, Results(len(records), records.tobytes() + series))
+
+    def fall_silent(self, *speaking: int) -> None:
+        """Let time pass in which only some ranks give signs of life."""
+        deadline = time.monotonic() + 3 * SILENCE_S
+        while time.monotonic() < deadline:
+            for rank in speaking:
+                self.master.handle(rank, Beat())
+            self.master.step(False)
+            time.sleep(0.01)
+
+    def attempts(self) -> list[int]:
+        """Attempts of each simulation by the results file."""
+        from mosaic_mpi.results import Results as Found
+
+        return [int(n) for n in Found(self.path).table("simulations/attempts")]
+
+
+@pytest.fixture
+def directed(tmp_path: Path) -> Iterator[Directed]:
+    run = Directed(tmp_path, make_plan(tmp_path, n_simulations=10))
+    yield run
+    run.store.close()
+
+
+def test_a_silent_ranks_rows_go_to_others_and_its_late_results_are_stored_once(directed: Directed) -> None:
+    directed.ready(0, 1, 1)
+    directed.master.step(False)
+    (row,) = directed.rows_of(1)
+    directed.fall_silent(2)
+    assert directed.master.n_live_slots == 1
+    while row not in directed.rows_of(2):
+        directed.work(2)
+        directed.master.step(False)
+
+    directed.finish(1, row)  # it speaks again, with what it had been at
+    directed.master.step(False)
+    assert directed.store.status[row] == 1
+    assert directed.master.n_live_slots == 2, "a rank that is back gets work again"
+    assert len(directed.rows_of(1)) > 1
+    commits = directed.queue.n_completed
+    directed.finish(2, row)  # and now the other one's result of the same
+    directed.master.step(False)
+    assert directed.queue.n_completed == commits
+    assert directed.attempts()[row] == 1
+
+
+def test_a_late_failure_of_a_rank_given_up_blames_nobody(directed: Directed) -> None:
+    directed.ready(0, 1, 1)
+    directed.master.step(False)
+    (row,) = directed.rows_of(1)
+    directed.fall_silent(2)
+    while row not in directed.rows_of(2):
+        directed.work(2)
+        directed.master.step(False)
+    directed.master.handle(1, Failure(row, "exception", "late"))
+    directed.master.handle(1, Returned(np.array([row])))
+    directed.finish(2, row)
+    directed.master.step(False)
+    assert directed.attempts()[row] == 1
+
+
+def test_a_stall_of_rank_0_itself_blames_nobody(directed: Directed) -> None:
+    directed.ready(0, 1, 1)
+    directed.master.step(False)
+    time.sleep(3 * SILENCE_S)
+    directed.master.step(False)
+    directed.master.step(False)
+    assert directed.master.n_live_slots == 2
+
+
+def test_a_dead_rank_stays_dead(directed: Directed) -> None:
+    directed.ready(0, 1, 1)
+    directed.master.step(False)
+    (row,) = directed.rows_of(1)
+    directed.comm.dying = [1]
+    directed.finish(1, row)  # its last message, received after its death was known
+    directed.master.step(False)
+    directed.master.handle(1, Beat())
+    directed.master.step(False)
+    assert directed.master.n_live_slots == 1
+    assert directed.store.status[row] == 1, "what it had sent counts"
+    directed.master.stop_workers()
+    told = {to for to, message in directed.comm.sent if isinstance(message, Stop)}
+    assert told == {0, 2}
+
+
+def test_a_rank_without_slots_does_not_end_the_run(directed: Directed) -> None:
+    directed.ready(0, 1, 1)
+    directed.master.step(False)
+    (row,) = directed.rows_of(1)
+    directed.master.handle(1, Broken("no memory"))
+    directed.master.step(False)
+    assert directed.master.n_live_slots == 1
+    while not directed.master.step(False):
+        directed.work(2)
+    assert row in directed.rows_of(2)
+    assert directed.queue.n_completed == 10
+
+
+def test_no_rank_that_can_start_slots_is_an_error(directed: Directed) -> None:
+    directed.ready(0, 1, 1)
+    directed.master.handle(1, Broken("no memory"))
+    directed.master.step(False)
+    directed.master.handle(2, Broken("no memory either"))
+    with pytest.raises(EngineError, match="no memory either"):
+        directed.master.step(False)
+
+
+def test_nobody_left_is_no_silent_stall(directed: Directed) -> None:
+    directed.ready(0, 1, 1)
+    directed.master.step(False)
+    directed.comm.dying = [1, 2]
+    with pytest.raises(Interrupted, match=r"no slot is left.*same command resumes"):
+        directed.master.step(False)
+
+
+def test_ranks_that_have_not_reported_yet_are_waited_for(directed: Directed) -> None:
+    directed.master.handle(0, Ready(0))
+    assert not directed.master.step(False)
+    assert not directed.master.step(False)
+
+
+def test_the_failure_limit_drains(tmp_path: Path) -> None:
+    run = Directed(tmp_path, make_plan(tmp_path, n_simulations=10), limit="1")
+    run.ready(0, 1, 1)
+    run.master.step(False)
+    (row,) = run.rows_of(1)
+    for attempt in range(1, 4):
+        run.master.handle(1, Failure(row, "exception", "ValueError: no"))
+        while run.rows_of(1).count(row) == attempt and not run.master.has_failed_too_often:
+            run.finished[1].add(row)
+            run.work(1)
+            run.master.step(False)
+    assert run.master.has_failed_too_often
+    assert any(isinstance(message, Drain) for _, message in run.comm.sent)
+    assert run.master.step(False)
+    run.store.close()
