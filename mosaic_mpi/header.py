@@ -62,7 +62,7 @@ def header(
         f"mosaic_mpi {versions['mosaic_mpi']}, laser-cholera {versions['laser-cholera']}, "
         f"{comm.library} ({launcher.name})",
         f"hosts  {len(hosts)}: {shortened(hosts)}; {cores} cores seen; {_layout(slots)}",
-        f"plan   {plan.n_simulations} simulations x {plan.n_iterations} iterations, "
+        f"plan   {plan.extent} x {plan.n_iterations} iterations, "
         f"{len(plan.config.locations)} locations, {plan.config.n_ticks} days; parameters: "
         f"{plan.identity['parameters'].split(':')[0]}, {len(plan.source.names)} values a simulation; "
         f"saved: {', '.join(plan.save) or 'no time series'}",

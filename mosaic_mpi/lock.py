@@ -113,6 +113,24 @@ class WriterLock:
         return describe_holder(self._path)
 
 
+def living_holder(results: str | Path) -> str | None:
+    """Say who writes a results file now, without touching anything; None if nobody does."""
+    path = Path(f"{results}.lock")
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return describe_holder(path)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:  # held, or no locks here: then the file itself is the lock
+        return describe_holder(path)
+    finally:
+        os.close(descriptor)
+    return None
+
+
 def describe_holder(path: Path) -> str:
     """Say who holds a lock file: host, process, job and since when."""
     try:

@@ -23,19 +23,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mosaic_mpi import h5file, layout, rebuild
+from mosaic_mpi.blueprint import blueprint_of
 from mosaic_mpi.errors import PlanMismatch, StorageError
 from mosaic_mpi.h5file import Header
 from mosaic_mpi.journal import Journal
 from mosaic_mpi.lock import WriterLock
-from mosaic_mpi.plan import RunPlan, differences
-from mosaic_mpi.records import checksum
+from mosaic_mpi.plan import RunPlan, differences, rows_of, spans
 from mosaic_mpi.spool import Spool
 from mosaic_mpi.tablefile import TableFile
+from mosaic_mpi.verification import mismatching, unverified
 
 _COPIED = ("likelihood", "elapsed_s", "finished_at", "slot", "checksum")
 """Fields of a record that are stored as they come."""
-_VERIFIED_ROWS = 4096
-"""Rows read at once when a start verifies what its predecessor left."""
 
 
 def is_finished(path: str, plan: RunPlan, retry_failed: bool = False) -> bool:
@@ -102,8 +101,12 @@ def _refuse_other_plan(path: str, file: Any, header: Header, plan: RunPlan) -> N
     found = []
     if header.fingerprint != plan.fingerprint:
         found = differences(header.identity, h5file.read_config(file), plan)
-    if plan.n_simulations < header.n_simulations:
-        found.append(f"n_simulations: {header.n_simulations} in the file, {plan.n_simulations} now (fewer)")
+    ids = file["simulations/sim_id"][...]
+    lacking = ids[rows_of(plan.sim_ids, ids) < 0]
+    if len(lacking):
+        fewer = " (fewer)" if plan.n_simulations < header.n_simulations else ""
+        counts = f"n_simulations: {header.n_simulations} in the file, {plan.n_simulations} now{fewer}"
+        found.append(f"{counts}; the plan lacks simulations {spans(lacking)}")
     if found:
         advice = "use the same inputs to resume it, another --output, or --overwrite to start anew"
         raise PlanMismatch([f"{path} belongs to another plan; {advice}:", *(f"  {line}" for line in found)])
@@ -155,7 +158,7 @@ class Store:
     def _provide(self, overwrite: bool) -> None:
         """See that there is a file of this plan, with room for all of its simulations."""
         if not Path(self.path).exists():
-            rebuild.create(self.path, self._plan)
+            rebuild.create(self.path, blueprint_of(self._plan))
             return
         with h5file.reading(self.path) as file:  # refuses what is foreign or damaged, --overwrite or not
             header = h5file.read_header(file)
@@ -164,9 +167,9 @@ class Store:
             failed = bool((file["simulations/status"][...] == layout.FAILED).any())
         is_closed = header.folded and header.channels and failed and self._retry_failed
         if overwrite:
-            rebuild.create(self.path, self._plan)
+            rebuild.create(self.path, blueprint_of(self._plan))
         elif self._plan.n_simulations > header.n_simulations or is_closed:
-            rebuild.extend(self.path, self._plan, header)
+            rebuild.extend(self.path, blueprint_of(self._plan), header)
 
     def _load(self) -> None:
         with h5file.reading(self.path) as file:
@@ -179,8 +182,8 @@ class Store:
             durable = int(file["progress/durable_commit"][0])
             self._open_spool(file)
             done = self.status == layout.COMPLETED
-            suspects = np.flatnonzero(((commits > durable) | (commits == 0)) & done)
-            for row in self._mismatching(file, suspects):
+            read = self._spool.read if self._spool is not None else None
+            for row in mismatching(file, np.flatnonzero(unverified(commits, durable) & done), read):
                 self._forget(row)
             if self._retry_failed:
                 self._reopen_failed()
@@ -195,29 +198,6 @@ class Store:
             return
         needed = bool((self.status == layout.COMPLETED).any())
         self._spool = Spool(spool, self._header.spool_id, must_exist=needed)
-
-    def _mismatching(self, file: Any, rows: NDArray[np.int64]) -> Iterator[int]:
-        """Yield those rows whose stored numbers do not give their checksum."""
-        for first in range(0, len(rows), _VERIFIED_ROWS):
-            block = rows[first : first + _VERIFIED_ROWS]
-            span, inside = slice(int(block[0]), int(block[-1]) + 1), block - block[0]
-            columns = {
-                "likelihood": file["simulations/likelihood"][span],
-                "iteration_likelihood": file["iterations/likelihood"][span],
-                "parameters": file["parameters/values"][span] if self._header.n_parameters else None,
-            }
-            expected = file["simulations/checksum"][span]
-            places = [file[f"series/{name}"][span] for name in ("offset", "bytes")] if self._spool else None
-            for index in map(int, inside):
-                record = {name: np.empty(0) if c is None else c[index] for name, c in columns.items()}
-                if checksum(record, self._stored_series(places, index)) != expected[index]:
-                    yield int(block[0]) + index
-
-    def _stored_series(self, places: list[NDArray[np.int64]] | None, index: int) -> bytes:
-        if self._spool is None or places is None:
-            return b""
-        offsets, sizes = (column[index] for column in places)
-        return self._spool.read(int(offsets[0]), int(sizes.sum()))
 
     def _forget(self, row: int) -> None:
         """A result that did not reach the disk before its node died: it is to be run again."""
@@ -388,7 +368,7 @@ class Store:
             missing = f"{needed / 2**30:.2f} GiB needed, {free / 2**30:.2f} GiB free"
             return f"time series stay in {layout.spool_path(self.path)} ({missing}); exports read them there"
         with self._guard(through_hdf5=True):
-            rebuild.fold(self.path, self._plan, self._spool, tick)
+            rebuild.fold(self.path, blueprint_of(self._plan), self._spool, tick)
             self._spool = None
         return None
 
