@@ -47,7 +47,7 @@ SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1
 JobRequeue=1
 KillWait=5
 MinJobAge=60
-SlurmdTimeout=10
+SlurmdTimeout=30
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 ReturnToService=2
