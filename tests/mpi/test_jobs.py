@@ -225,7 +225,9 @@ def test_scaling(cluster: SlurmCluster, place: Workplace, launcher_called: Calla
     variables = with_python(launcher_called("srun-mpich").python, MOSAIC_MPI_FAKE=FAKE, N_SIMULATIONS="40")
     printed = submit(cluster, place.folder, "jobs/slurm/scaling.sh", "1", "2", variables=variables)
     table = Job(cluster, printed.split()[-2].rstrip(","), place.folder / "mosaic_mpi-scaling-table.log")
-    assert table.end() == "COMPLETED", table.log
+    ended = table.end()
+    logs = "\n".join(f"{path.name}:\n{path.read_text(errors='replace')}" for path in place.folder.glob("*.log"))
+    assert ended == "COMPLETED", logs
     lines = [line.split() for line in table.log.splitlines()[1:]]
     assert [line[:5] for line in lines] == [
         ["scaling-1.h5", "1", "1", "1", "40"],
