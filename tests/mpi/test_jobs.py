@@ -182,6 +182,16 @@ def test_too_many_failures(send: Send, place: Workplace) -> None:
     assert place.state == "too many failures"
 
 
+def test_submitted_twice(send: Send, place: Workplace) -> None:
+    """The second is refused, and does not take the first one's progress for its own."""
+    script = edited("slurm/node.sbatch", place.folder, FORTY)
+    first = in_full_swing(send(script, fake=FAKE.replace("0.05", "0.1")), place)
+    second = send(script, fake=FAKE.replace("0.05", "0.1"))
+    assert_stays_away(second, "refused, see above")
+    assert f"Slurm job {first.number}" in second.log
+    assert first.end() == "COMPLETED", first.log
+
+
 def test_nothing_achieved(send: Send, place: Workplace, cluster: SlurmCluster) -> None:
     """A start that completes nothing is not repeated for ever."""
     ids = ";".join(str(sim_id) for sim_id in range(1, 41))
