@@ -84,7 +84,8 @@ def _fault_sentence(comm: Comm) -> str:
         return f"{slot}; if this process dies, the same command resumes"
     if comm.survives_ranks:
         rank = "if a worker rank dies or its node falls silent, the run goes on without it"
-        return f"{slot}; {rank}; if mpirun loses its connection to a node, it ends the job, and the same command resumes"
+        node = "if mpirun loses its connection to a node, it ends the job, and the same command resumes"
+        return f"{slot}; {rank}; {node}"
     return f"{slot}; if a rank or node dies, the launcher ends the job, and the same command resumes"
 
 

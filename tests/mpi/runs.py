@@ -182,11 +182,13 @@ class Workplace:
     ----------
     folder : Path
         Empty at first.
+    name : str
+        Of the results file.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str = "run.h5") -> None:
         self.folder = folder
-        self.file = folder / "run.h5"
+        self.file = folder / name
         self.witness = Witness(self.file)
         self.runs: list[Run] = []
 
@@ -232,6 +234,12 @@ class Workplace:
         """Simulations completed so far."""
         summary = self.summary()
         return summary.completed if summary else 0
+
+    @property
+    def state(self) -> str:
+        """The run's state, for example "stopped"; empty before there is a file."""
+        summary = self.summary()
+        return summary.state if summary else ""
 
     def wait_for(self, n_completed: int, run: Run) -> None:
         """Wait until so many simulations have completed."""
