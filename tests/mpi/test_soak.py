@@ -29,7 +29,9 @@ N_FAILING = 4
 FINISHED = (0, 3)
 STOPPED = 75
 REFUSED = 2
-ENDING_S = 60.0
+INIT_S = 45
+"""Where ranks wait for one that was killed while MPI started, they give up after so long."""
+ENDING_S = 60.0 + INIT_S
 """For a run that has been hurt to end, on a machine that has other things to do."""
 IGNORED = ("simulations/attempts", "simulations/failed_attempts")
 """A slot that is killed costs an attempt."""
@@ -135,7 +137,8 @@ class BadDay:
         self.counts[f"start under {self.launcher.name}"] += 1
         command = self.launcher.command(n_ranks, *self.words("disk/run.h5", self.n_simulations, slots))
         self.may_end = False
-        self.run = self.place.start_command(command, {**self.launcher.variables, "MOSAIC_MPI_FAKE": FAKE})
+        variables = {"MOSAIC_MPI_FAKE": FAKE, "MOSAIC_MPI_INIT_TIMEOUT": str(INIT_S)}
+        self.run = self.place.start_command(command, {**self.launcher.variables, **variables})
         return self.run
 
     def words(self, output: str, n_simulations: int, slots: int) -> list[str]:
@@ -158,6 +161,7 @@ class BadDay:
         with contextlib.suppress(psutil.NoSuchProcess):
             mishap(run)
         self.counts[mishap.__name__] += 1
+        print(f"{self.launcher.name}: {mishap.__name__}", flush=True)  # what a failed test has to tell
 
     def end_of_run(self, kill: bool = False) -> None:
         """See to it that a run has ended as it should, with nothing left and nothing lost."""
