@@ -83,7 +83,10 @@ def _fault_sentence(comm: Comm) -> str:
     if comm.size == 1:
         return f"{slot}; if this process dies, the same command resumes"
     if comm.survives_ranks:
-        return f"{slot}; if a worker rank or its node dies, the run goes on without it"
+        rank = "if a worker rank dies or its node falls silent, the run goes on without it"
+        return (
+            f"{slot}; {rank}; if mpirun loses its connection to a node, it ends the job, and the same command resumes"
+        )
     return f"{slot}; if a rank or node dies, the launcher ends the job, and the same command resumes"
 
 

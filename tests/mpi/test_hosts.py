@@ -6,6 +6,7 @@ notice, so that it is for the ranks to: the master goes on without that host, an
 
 from __future__ import annotations
 
+import signal
 import subprocess
 
 import numpy as np
@@ -15,11 +16,10 @@ from hosts import Hosts
 from launchers import Launcher
 from runs import Run, Workplace, assert_each_stored_once, assert_kept, assert_resumes, wait_until
 
-pytestmark = [
-    pytest.mark.timeout(180),
-    pytest.mark.parametrize("launcher", ["openmpi", "openmpi-ulfm", "mpich", "debian-openmpi"], indirect=True),
-]
-
+pytestmark = pytest.mark.timeout(180)
+each_launcher = pytest.mark.parametrize(
+    "launcher", ["openmpi", "openmpi-ulfm", "mpich", "debian-openmpi"], indirect=True
+)
 N_SIMULATIONS = 60
 PROMPTLY_S = 30.0
 """Within seconds, on a machine that has other things to do."""
@@ -59,6 +59,7 @@ def resume_without(launcher: Launcher, place: Workplace, hosts: Hosts, lost: str
     return place.start(hosts.launcher(launcher, left), 2, n_simulations=N_SIMULATIONS)
 
 
+@each_launcher
 def test_three_hosts_work(launcher: Launcher, place: Workplace, three_hosts: Hosts) -> None:
     ended = start(launcher, place, three_hosts).wait()
     assert ended.code == 0, ended.output
@@ -70,6 +71,7 @@ def test_three_hosts_work(launcher: Launcher, place: Workplace, three_hosts: Hos
     assert all(name in told for name in three_hosts.names), told
 
 
+@each_launcher
 def test_host_lost(launcher: Launcher, place: Workplace, three_hosts: Hosts) -> None:
     """The connection to it breaks: the launcher ends the job, with whatever exit code, and it is resumed without."""
     run, before = started(launcher, place, three_hosts)
@@ -81,6 +83,7 @@ def test_host_lost(launcher: Launcher, place: Workplace, three_hosts: Hosts) -> 
     assert_resumes(place, before, lambda: resume_without(launcher, place, three_hosts, lost))
 
 
+@each_launcher
 def test_host_of_rank_0_lost(launcher: Launcher, place: Workplace, three_hosts: Hosts) -> None:
     run, before = started(launcher, place, three_hosts)
     lost = three_hosts.names[0]
@@ -90,6 +93,33 @@ def test_host_of_rank_0_lost(launcher: Launcher, place: Workplace, three_hosts: 
     assert_resumes(place, before, lambda: resume_without(launcher, place, three_hosts, lost))
 
 
+@each_launcher
+def test_launcher_killed(launcher: Launcher, place: Workplace, three_hosts: Hosts) -> None:
+    """Nothing outlives it, on no host."""
+    run, before = started(launcher, place, three_hosts)
+    run.signal_launcher(signal.SIGKILL)
+    run.wait(PROMPTLY_S)
+    run.assert_no_orphans()
+    assert_kept(before, place.numbers())
+
+
+@each_launcher
+def test_worker_rank_killed(launcher: Launcher, place: Workplace, three_hosts: Hosts) -> None:
+    """With ULFM the run goes on without it; else the launcher ends the job."""
+    run, before = started(launcher, place, three_hosts)
+    run.ranks()[1].kill()
+    ended = run.wait(60.0)
+    run.assert_no_orphans()
+    assert_kept(before, place.numbers())
+    if launcher.name == "openmpi-ulfm":
+        assert ended.code == 0, ended.output
+        assert_each_stored_once(place, N_SIMULATIONS)
+    else:
+        assert ended.code != 0
+        assert place.n_completed < N_SIMULATIONS
+
+
+@each_launcher
 def test_host_cut_off(launcher: Launcher, place: Workplace, three_hosts: Hosts) -> None:
     """Nobody is told: the others finish, and what is on the far side ends by itself."""
     run, before = started(launcher, place, three_hosts, *TIMEOUT)
@@ -105,6 +135,7 @@ def test_host_cut_off(launcher: Launcher, place: Workplace, three_hosts: Hosts) 
     assert_kept(before, place.numbers())
 
 
+@pytest.mark.parametrize("launcher", ["openmpi-ulfm", "mpich"], indirect=True)
 def test_host_of_rank_0_cut_off(launcher: Launcher, place: Workplace, three_hosts: Hosts) -> None:
     """It is rank 0 that nobody hears: it finishes alone, and the others end by themselves."""
     run, before = started(launcher, place, three_hosts, *TIMEOUT)
@@ -117,6 +148,7 @@ def test_host_of_rank_0_cut_off(launcher: Launcher, place: Workplace, three_host
     assert_kept(before, place.numbers())
 
 
+@each_launcher
 def test_host_cut_off_for_a_moment(launcher: Launcher, place: Workplace, three_hosts: Hosts) -> None:
     """Shorter than the limit: nobody is given up, nothing is done twice."""
     run, before = started(launcher, place, three_hosts, "--rank-timeout", "30")

@@ -21,13 +21,15 @@ PROMPTLY_S = 40.0
 GIVEN_UP = re.compile(r"rank 1 on \S+ has not been heard of for 3 s; its [1-9]\d* simulations go back to the queue")
 
 
-def start(launcher: Launcher, place: Workplace) -> Run:
-    return place.start(launcher, 3, "--rank-timeout", "3", n_simulations=N_SIMULATIONS)
+def start(launcher: Launcher, place: Workplace, n_simulations: int) -> Run:
+    return place.start(launcher, 3, "--rank-timeout", "3", n_simulations=n_simulations)
 
 
-def started(launcher: Launcher, place: Workplace) -> tuple[Run, dict[str, np.ndarray]]:
+def started(
+    launcher: Launcher, place: Workplace, n_simulations: int = N_SIMULATIONS
+) -> tuple[Run, dict[str, np.ndarray]]:
     """Start a run, wait until every rank has contributed, and return what is completed by then."""
-    run = start(launcher, place)
+    run = start(launcher, place, n_simulations)
     place.wait_for(3, run)
     wait_until(lambda: set(ranks_of(place)) == {0, 1, 2}, "results of every rank")
     return run, place.numbers()
@@ -70,10 +72,10 @@ def test_worker_suspended_for_good(launcher: Launcher, place: Workplace) -> None
 
 def test_rank_0_suspended(launcher: Launcher, place: Workplace) -> None:
     """The workers end by themselves, and with them the job."""
-    run, before = started(launcher, place)
+    run, before = started(launcher, place, n_simulations=48)
     run.ranks()[0].suspend()
     ended = run.wait(PROMPTLY_S)
     assert ended.code != 0, ended.output
     run.assert_no_orphans()
-    assert place.n_completed < N_SIMULATIONS
-    assert_resumes(place, before, lambda: start(launcher, place))
+    assert place.n_completed < 48
+    assert_resumes(place, before, lambda: start(launcher, place, 48))
