@@ -235,7 +235,7 @@ class MPIComm:
         """See to it that the launcher does not wait for ranks that are silent; return the exit code to leave with."""
         ranks = ", ".join(map(str, sorted(self.silent)))
         if lingering.end_launcher_later(environment.without_launcher(os.environ)):
-            say(f"ending without rank {ranks}; so that the launcher does not wait, it is ended, whatever it returns")
+            say(f"ending without rank {ranks}; the launcher, which would wait, is ended, whatever its exit code")
             return code
         # Of an exit code that is not 0, a launcher takes notice, and ends the others.
         say(f"ending without rank {ranks}, with an exit code that has the launcher end it")

@@ -215,6 +215,7 @@ class Master:
         for source in self._comm.lost_ranks():
             self._lose(source, "died")
             self._ranks[source].dead = True
+            self._comm.silent.discard(source)  # MPI knows as well
         self._commit_if_due(now, busy)
         if now - self._checked > self._check_point_s:
             self._check_point()

@@ -16,11 +16,10 @@ from hosts import Hosts
 from launchers import Launcher
 from runs import Run, Workplace, assert_each_stored_once, assert_kept, assert_resumes, wait_until
 
-pytestmark = [
-    pytest.mark.timeout(180),
-    pytest.mark.parametrize("launcher", ["openmpi", "openmpi-ulfm", "mpich", "debian-openmpi"], indirect=True),
-]
-
+pytestmark = pytest.mark.timeout(180)
+each_launcher = pytest.mark.parametrize(
+    "launcher", ["openmpi", "openmpi-ulfm", "mpich", "debian-openmpi"], indirect=True
+)
 N_SIMULATIONS = 60
 PROMPTLY_S = 30.0
 """Within seconds, on a machine that has other things to do."""
@@ -60,6 +59,7 @@ def resume_without(launcher: Launcher, place: Workplace, hosts: Hosts, lost: str
     return place.start(hosts.launcher(launcher, left), 2, n_simulations=N_SIMULATIONS)
 
 
+@each_launcher
 def test_three_hosts_work(launcher: Launcher, place: Workplace, three_hosts: Hosts) -> None:
     ended = start(launcher, place, three_hosts).wait()
     assert ended.code == 0, ended.output
@@ -71,6 +71,8 @@ def test_three_hosts_work(launcher: Launcher, place: Workplace, three_hosts: Hos
     assert all(name in told for name in three_hosts.names), told
 
 
+@pytest.mark.fault("one of three hosts lost")
+@each_launcher
 def test_host_lost(launcher: Launcher, place: Workplace, three_hosts: Hosts) -> None:
     """The connection to it breaks: the launcher ends the job, with whatever exit code, and it is resumed without."""
     run, before = started(launcher, place, three_hosts)
@@ -82,6 +84,8 @@ def test_host_lost(launcher: Launcher, place: Workplace, three_hosts: Hosts) -> 
     assert_resumes(place, before, lambda: resume_without(launcher, place, three_hosts, lost))
 
 
+@pytest.mark.fault("host of rank 0 lost")
+@each_launcher
 def test_host_of_rank_0_lost(launcher: Launcher, place: Workplace, three_hosts: Hosts) -> None:
     run, before = started(launcher, place, three_hosts)
     lost = three_hosts.names[0]
@@ -91,6 +95,8 @@ def test_host_of_rank_0_lost(launcher: Launcher, place: Workplace, three_hosts: 
     assert_resumes(place, before, lambda: resume_without(launcher, place, three_hosts, lost))
 
 
+@pytest.mark.fault("launcher SIGKILLed, three hosts")
+@each_launcher
 def test_launcher_killed(launcher: Launcher, place: Workplace, three_hosts: Hosts) -> None:
     """Nothing outlives it, on no host."""
     run, before = started(launcher, place, three_hosts)
@@ -100,6 +106,8 @@ def test_launcher_killed(launcher: Launcher, place: Workplace, three_hosts: Host
     assert_kept(before, place.numbers())
 
 
+@pytest.mark.fault("rank on another host SIGKILLed")
+@each_launcher
 def test_worker_rank_killed(launcher: Launcher, place: Workplace, three_hosts: Hosts) -> None:
     """With ULFM the run goes on without it; else the launcher ends the job."""
     run, before = started(launcher, place, three_hosts)
@@ -115,6 +123,8 @@ def test_worker_rank_killed(launcher: Launcher, place: Workplace, three_hosts: H
         assert place.n_completed < N_SIMULATIONS
 
 
+@pytest.mark.fault("one of three hosts cut off")
+@each_launcher
 def test_host_cut_off(launcher: Launcher, place: Workplace, three_hosts: Hosts) -> None:
     """Nobody is told: the others finish, and what is on the far side ends by itself."""
     run, before = started(launcher, place, three_hosts, *TIMEOUT)
@@ -130,6 +140,8 @@ def test_host_cut_off(launcher: Launcher, place: Workplace, three_hosts: Hosts) 
     assert_kept(before, place.numbers())
 
 
+@pytest.mark.fault("host of rank 0 cut off")
+@pytest.mark.parametrize("launcher", ["openmpi-ulfm", "mpich"], indirect=True)
 def test_host_of_rank_0_cut_off(launcher: Launcher, place: Workplace, three_hosts: Hosts) -> None:
     """It is rank 0 that nobody hears: it finishes alone, and the others end by themselves."""
     run, before = started(launcher, place, three_hosts, *TIMEOUT)
@@ -142,6 +154,7 @@ def test_host_of_rank_0_cut_off(launcher: Launcher, place: Workplace, three_host
     assert_kept(before, place.numbers())
 
 
+@each_launcher
 def test_host_cut_off_for_a_moment(launcher: Launcher, place: Workplace, three_hosts: Hosts) -> None:
     """Shorter than the limit: nobody is given up, nothing is done twice."""
     run, before = started(launcher, place, three_hosts, "--rank-timeout", "30")
