@@ -87,19 +87,19 @@ def signal_all(run: Run, number: signal.Signals) -> None:
 
 
 def test_time_limit_nears(pbs: Pbs, place: Workplace) -> None:
-    """It submits its script again, not the spooled copy, and that completes."""
-    script = edited("pbs/node.pbs", place.folder, FORTY)
-    slow = FAKE.replace("0.05", "0.1")
-    ended = pbs.start(script, fake=slow, TIME_LIMIT="00:00:08").wait()
+    """It submits its script again, not the spooled copy, and that completes; one simulation is never done."""
+    fake = f"{REFERENCE},hang=40"
+    ended = pbs.start(edited("pbs/node.pbs", place.folder, FORTY), fake=fake, TIME_LIMIT="00:00:15").wait()
     assert ended.code == 75, pbs.log()
     assert pbs.resubmitted == ["node.pbs"]
     before = place.numbers()
     assert 0 < len(before["sim"]) < 40
 
-    assert pbs.start(script, fake=slow).wait().code == 0, pbs.log()
+    script = edited("pbs/node.pbs", place.folder, f"{FORTY} --simulation-timeout 1 --max-attempts 1")
+    assert pbs.start(script, fake=fake).wait().code == 3, pbs.log()
     assert "resumed" in pbs.log()
     assert pbs.resubmitted == ["node.pbs"]
-    assert place.n_completed == 40
+    assert place.n_completed == 39
     assert_kept(before, place.numbers())
 
 
