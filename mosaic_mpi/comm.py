@@ -7,6 +7,7 @@ goes through a queue in memory, so that rank 0 works for itself by the same mess
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import os
 import sys
 import threading
@@ -20,6 +21,7 @@ from mosaic_mpi.environment import Launcher
 from mosaic_mpi.errors import EXIT_INPUT, EXIT_STOPPED, LaunchError
 from mosaic_mpi.messages import Message, decode, encode
 
+_LOOK_FOR_DEAD_SECONDS = 0.2
 _INIT_SECONDS = float(os.environ.get("MOSAIC_MPI_INIT_TIMEOUT", "180"))
 _FINALIZE_SECONDS = 20.0
 _MPI_FT = 12
@@ -197,11 +199,17 @@ class MPIComm:
         self._wait(self._world.Ibcast([data, self._mpi.BYTE], root=0))
         return bytes(data)
 
-    @staticmethod
-    def _wait(request: Any) -> None:
-        while not request.Test():
-            if environment.parent_is_gone():
-                os._exit(EXIT_STOPPED)  # the launcher has died
+    def _wait(self, request: Any) -> None:
+        """Wait for a broadcast, which nobody finishes who depends on a dead rank; no error tells of that."""
+        done, looked = False, time.monotonic()
+        while not done:
+            with self._tolerating_loss():
+                done = request.Test()
+            if self.survives_ranks and time.monotonic() - looked > _LOOK_FOR_DEAD_SECONDS:
+                looked = time.monotonic()
+                self._note_loss()
+            if environment.parent_is_gone() or (self._lost and not done):
+                os._exit(EXIT_STOPPED)
             time.sleep(0.001)
 
     def close(self, code: int) -> None:
@@ -255,7 +263,9 @@ def _load_mpi(launcher: Launcher) -> Any:
     timer = threading.Timer(_INIT_SECONDS, _give_up_on_init, (launcher,))
     timer.daemon = True
     timer.start()
+    faulthandler.dump_traceback_later(_INIT_SECONDS + 1, exit=True)  # MPI_Init may hold the lock that the timer needs
     MPI.Init_thread(MPI.THREAD_FUNNELED)
+    faulthandler.cancel_dump_traceback_later()
     timer.cancel()
     return MPI
 
