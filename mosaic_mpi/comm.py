@@ -22,6 +22,7 @@ from mosaic_mpi.errors import EXIT_STOPPED, LaunchError
 from mosaic_mpi.messages import Message, decode, encode
 from mosaic_mpi.watchdog import ended_after
 
+_LOOK_FOR_DEAD_SECONDS = 0.2
 _INIT_SECONDS = float(os.environ.get("MOSAIC_MPI_INIT_TIMEOUT", "180"))
 _FINALIZE_SECONDS = 20.0
 _FINALIZE_WITHOUT_SECONDS = 3.0
@@ -205,11 +206,17 @@ class MPIComm:
         self._wait(self._world.Ibcast([data, self._mpi.BYTE], root=0))
         return bytes(data)
 
-    @staticmethod
-    def _wait(request: Any) -> None:
-        while not request.Test():
-            if environment.parent_is_gone():
-                os._exit(EXIT_STOPPED)  # the launcher has died
+    def _wait(self, request: Any) -> None:
+        """Wait for a broadcast, which nobody finishes who depends on a dead rank; no error tells of that."""
+        done, looked = False, time.monotonic()
+        while not done:
+            with self._tolerating_loss():
+                done = request.Test()
+            if self.survives_ranks and time.monotonic() - looked > _LOOK_FOR_DEAD_SECONDS:
+                looked = time.monotonic()
+                self._note_loss()
+            if environment.parent_is_gone() or (self._lost and not done):
+                os._exit(EXIT_STOPPED)
             time.sleep(0.001)
 
     def close(self, code: int) -> None:

@@ -228,6 +228,8 @@ class _Rank0:
                 missing = sorted(set(range(self._comm.size)) - hellos.keys())
                 raise LaunchError(f"ranks {missing[:20]} have not reported within {_HELLO_SECONDS:.0f} s")
             self._end_with_launcher()
+            if lost := self._comm.lost_ranks():
+                raise Interrupted(f"ranks {lost} died while the run started; the same command resumes")
             time.sleep(0.002)
         found = [hellos[rank] for rank in range(self._comm.size)]
         _refuse_different_code(found)

@@ -259,6 +259,21 @@ class TestFaultTolerantMPI:
         ends(run)
         assert_resumes(launcher, place, before)
 
+    @pytest.mark.fault("rank killed while the ranks start")
+    @pytest.mark.parametrize("victim", [0, 1])
+    @pytest.mark.parametrize("delay_s", [0.0, 1.0])
+    def test_rank_killed_while_they_start(
+        self, launcher: Launcher, place: Workplace, victim: int, delay_s: float
+    ) -> None:
+        """The others do not wait for it for ever, be it in MPI_Init or for rank 0's word; or it was late for that."""
+        run = place.start(launcher, 3, n_simulations=N_SIMULATIONS, variables={"MOSAIC_MPI_INIT_TIMEOUT": "30"})
+        wait_until(lambda: len(run.ranks()) == 3, "all ranks")
+        time.sleep(delay_s)
+        run.ranks()[victim].kill()
+        run.wait(60)
+        run.assert_no_orphans()
+        assert start(launcher, place).wait().code == 0
+
     @pytest.mark.fault("SIGUSR1 after a worker rank was killed")
     def test_asked_to_stop_after_a_death(self, launcher: Launcher, place: Workplace) -> None:
         run, before = started(launcher, place)
