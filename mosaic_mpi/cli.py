@@ -164,6 +164,14 @@ def _add_status(commands: argparse._SubParsersAction[_Parser]) -> None:
         help="exit with 0 only if the run is complete; 75: the same command goes on; 1: so it does, but the latest "
         "start ended by an error or by --max-failures; 2: no results file",
     )
+    status.add_argument(
+        "--watch",
+        nargs="?",
+        type=_seconds,
+        const=5.0,
+        metavar="SECONDS",
+        help="show it again and again (every 5 s), in place on a terminal, until the run has ended or is dead",
+    )
     status.set_defaults(function=_status)
 
 
@@ -246,8 +254,27 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
 def _status(options: argparse.Namespace, words: Sequence[str]) -> int:
     from mosaic_mpi.summary import as_json, as_text, check_code, summarise
 
+    if options.watch:
+        return _watch(options)
     summary = summarise(options.file)
     print(as_json(summary) if options.json else as_text(summary))
+    return check_code(summary) if options.check else EXIT_COMPLETE
+
+
+def _watch(options: argparse.Namespace) -> int:
+    """Show a run until it ends; Ctrl-C ends the showing, which is no failure."""
+    from mosaic_mpi.console import is_terminal
+    from mosaic_mpi.summary import as_text, check_code
+    from mosaic_mpi.watch import watch
+
+    if options.json:
+        raise InputError("status: --watch is for people, --json says it once: pass one of them")
+    try:
+        summary = watch(options.file, options.watch)
+    except KeyboardInterrupt:
+        return EXIT_COMPLETE
+    if is_terminal(sys.stdout):  # whose screen is as it was before
+        print(as_text(summary))
     return check_code(summary) if options.check else EXIT_COMPLETE
 
 

@@ -8,7 +8,24 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from typing import TextIO
+from typing import Protocol, TextIO
+
+
+class Screen(Protocol):
+    """What keeps lines on a terminal that must not be torn."""
+
+    def say(self, text: str) -> None:
+        """Print a message above them."""
+        ...
+
+
+_screen: Screen | None = None
+
+
+def lift(screen: Screen | None) -> None:
+    """From now on have what goes to a terminal said above some lines there; None: as usual."""
+    global _screen
+    _screen = screen
 
 
 def say(text: str) -> None:
@@ -33,7 +50,10 @@ def _write(stream: TextIO | None, text: str) -> None:
     if stream is None:
         return
     try:
-        print(text, file=stream, flush=True)
+        if _screen is not None and is_terminal(stream):
+            _screen.say(text)
+        else:
+            print(text, file=stream, flush=True)
     except (OSError, ValueError):
         _silence(stream)
 

@@ -75,6 +75,7 @@ TABLES: tuple[Table, ...] = (
     Table("errors/cause", "|S16", (N_ERRORS,), "exception, killed or timeout"),
     Table("errors/attempts", "<i4", (N_ERRORS,), "failed attempts with this text"),
     Table("hosts/name", "|S64", (N_HOSTS,), "host name"),
+    Table("hosts/heard_at", "<f8", (N_HOSTS,), "last sign of life of its ranks; 0: not in the latest start"),
     Table(
         "starts/state",
         "|i1",

@@ -42,6 +42,7 @@ from mosaic_mpi.run_options import RunOptions
 from mosaic_mpi.signals import StopSignals
 from mosaic_mpi.slots import SlotPool
 from mosaic_mpi.store import Store, is_finished
+from mosaic_mpi.summary import summarise
 from mosaic_mpi.worker import MASTER, Worker, beat_interval_s
 from mosaic_mpi.workqueue import WorkQueue
 
@@ -216,7 +217,7 @@ class _Rank0:
         self._print_header(plan, hellos, slots)
         self._begin(hellos, slots)
         self._send_order((slots, block))
-        return self._direct(plan, hellos, _make_worker(self._options, self._comm, block, slots[0]))
+        return self._direct(plan, hellos, sum(slots), _make_worker(self._options, self._comm, block, slots[0]))
 
     def _collect_hellos(self) -> list[Hello]:
         hellos: dict[int, Hello] = {0: _hello()}
@@ -281,11 +282,12 @@ class _Rank0:
         )
         self._began = True
 
-    def _direct(self, plan: RunPlan, hellos: list[Hello], worker: Worker) -> int:
+    def _direct(self, plan: RunPlan, hellos: list[Hello], n_slots: int, worker: Worker) -> int:
         store = self._store
         assert store is not None
         queue = WorkQueue(store.status, store.failed_attempts, self._options.max_attempts)
-        progress = Progress(plan.n_simulations, queue.n_completed + queue.n_failed)
+        n_done, best = queue.n_completed + queue.n_failed, summarise(store.path).best_likelihood
+        progress = Progress(plan.n_simulations, n_done, self._comm.size, n_slots, best)
         hosts = [hello.host for hello in hellos]
         master = Master(
             self._comm,
