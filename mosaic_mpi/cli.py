@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands)
     _add_status(commands)
+    _add_compare(commands)
     _add_export(commands)
     _add_sample(commands)
     return parser
@@ -175,6 +176,22 @@ def _add_status(commands: argparse._SubParsersAction[_Parser]) -> None:
     status.set_defaults(function=_status)
 
 
+def _add_compare(commands: argparse._SubParsersAction[_Parser]) -> None:
+    compare = commands.add_parser(
+        "compare",
+        allow_abbrev=False,
+        help="do two runs agree?",
+        description="Compare two runs: plans, status, parameters, likelihoods and every saved channel, with the "
+        "largest difference of each and where it is. NaN equals NaN.",
+        epilog="exit codes: 0 identical; 2 one of them is missing, damaged or none of these; 3 not identical",
+    )
+    kinds = "results file, directory of MOSAIC's shards, or samples.parquet"
+    compare.add_argument("first", metavar="A", help=kinds)
+    compare.add_argument("second", metavar="B", help="another one")
+    compare.add_argument("--json", action="store_true", help="for programs")
+    compare.set_defaults(function=_compare)
+
+
 def _add_export(commands: argparse._SubParsersAction[_Parser]) -> None:
     export = commands.add_parser("export", allow_abbrev=False, help="results as Parquet tables")
     export.add_argument("file", metavar="FILE", help="results file")
@@ -276,6 +293,14 @@ def _watch(options: argparse.Namespace) -> int:
     if is_terminal(sys.stdout):  # whose screen is as it was before
         print(as_text(summary))
     return check_code(summary) if options.check else EXIT_COMPLETE
+
+
+def _compare(options: argparse.Namespace, words: Sequence[str]) -> int:
+    from mosaic_mpi.compare import as_json, as_text, compare
+
+    comparison = compare(options.first, options.second)
+    print(as_json(comparison) if options.json else as_text(comparison))
+    return comparison.exit_code
 
 
 def _export(options: argparse.Namespace, words: Sequence[str]) -> int:

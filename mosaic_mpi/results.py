@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import zlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -259,6 +260,27 @@ class Results:
                     for index, kind in zip(wanted, kinds, strict=True)
                 ]
                 yield row, arrays
+
+    def stored_series(self, rows: NDArray[np.int64], names: Sequence[str]) -> Iterator[list[bytes]]:
+        """Yield saved channels of completed simulations as they are stored; see `unpack`."""
+        wanted = [self.channels.index(name) for name in names]
+        with h5file.reading(self.path) as file, self._chunks(file, len(rows)) as chunk:
+            for row in map(int, rows):
+                yield [chunk(row, index) for index in wanted]
+
+    def unpack(self, name: str, data: bytes) -> NDArray[Any]:
+        """Return a stored channel of one simulation, ``ndarray, shape (n_iterations, ...)``.
+
+        Raises
+        ------
+        InputError
+            It is damaged.
+        """
+        channel = self._channel(name)
+        try:
+            return decompress(data, (self.header.n_iterations, *channel.shape), channel.dtype)
+        except (zlib.error, ValueError) as error:
+            raise InputError(f"{self.path}: damaged: channel {name}: {error}") from None
 
     def _open_spool(self, path: str) -> BinaryIO:
         try:
