@@ -10,14 +10,18 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from mosaic_mpi import environment
 from mosaic_mpi._version import __version__
+from mosaic_mpi.console import show_any_text
 from mosaic_mpi.deadline import parse_duration
 from mosaic_mpi.errors import EXIT_COMPLETE, EXIT_INPUT, EXIT_STOPPED, InputError, MosaicError
 from mosaic_mpi.failure_limit import DEFAULT as DEFAULT_FAILURE_LIMIT
 from mosaic_mpi.failure_limit import FailureLimit
+
+if TYPE_CHECKING:
+    from mosaic_mpi.summary import Summary
 
 _BEGAN = time.time()
 _EXIT_CODES = """exit codes: 0 complete; 1 internal error; 2 usage or input; 3 finished, some simulations failed;
@@ -26,6 +30,7 @@ _EXIT_CODES = """exit codes: 0 complete; 1 internal error; 2 usage or input; 3 f
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
+    show_any_text()
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(words)
     try:
@@ -160,6 +165,9 @@ def _add_status(commands: argparse._SubParsersAction[_Parser]) -> None:
     status.add_argument("file", metavar="FILE", help="results file")
     status.add_argument("--json", action="store_true", help="for programs")
     status.add_argument(
+        "--verify", action="store_true", help="compare every result with its checksum (exit 2: damaged)"
+    )
+    status.add_argument(
         "--check",
         action="store_true",
         help="exit with 0 only if the run is complete; 75: the same command goes on; 1: so it does, but the latest "
@@ -272,16 +280,21 @@ def _status(options: argparse.Namespace, words: Sequence[str]) -> int:
     from mosaic_mpi.summary import as_json, as_text, check_code, summarise
 
     if options.watch:
-        return _watch(options)
-    summary = summarise(options.file)
-    print(as_json(summary) if options.json else as_text(summary))
+        summary = _watch(options)
+        if summary is None:
+            return EXIT_COMPLETE
+    else:
+        summary = summarise(options.file)
+        print(as_json(summary) if options.json else as_text(summary))
+    if options.verify:
+        _verify(options.file)
     return check_code(summary) if options.check else EXIT_COMPLETE
 
 
-def _watch(options: argparse.Namespace) -> int:
+def _watch(options: argparse.Namespace) -> Summary | None:
     """Show a run until it ends; Ctrl-C ends the showing, which is no failure."""
     from mosaic_mpi.console import is_terminal
-    from mosaic_mpi.summary import as_text, check_code
+    from mosaic_mpi.summary import as_text
     from mosaic_mpi.watch import watch
 
     if options.json:
@@ -289,10 +302,10 @@ def _watch(options: argparse.Namespace) -> int:
     try:
         summary = watch(options.file, options.watch)
     except KeyboardInterrupt:
-        return EXIT_COMPLETE
+        return None
     if is_terminal(sys.stdout):  # whose screen is as it was before
         print(as_text(summary))
-    return check_code(summary) if options.check else EXIT_COMPLETE
+    return summary
 
 
 def _compare(options: argparse.Namespace, words: Sequence[str]) -> int:
@@ -301,6 +314,17 @@ def _compare(options: argparse.Namespace, words: Sequence[str]) -> int:
     comparison = compare(options.first, options.second)
     print(as_json(comparison) if options.json else as_text(comparison))
     return comparison.exit_code
+
+
+def _verify(file: str) -> None:
+    from mosaic_mpi.errors import InputError
+    from mosaic_mpi.results import Results
+
+    damaged = Results(file).verify()
+    if damaged:
+        shown = ", ".join(map(str, damaged[:20])) + (" …" if len(damaged) > 20 else "")
+        raise InputError(f"{file}: damaged: {len(damaged)} results do not match their checksums: simulations {shown}")
+    print("  verified     every completed simulation matches its checksum", file=sys.stderr)
 
 
 def _export(options: argparse.Namespace, words: Sequence[str]) -> int:

@@ -17,8 +17,9 @@ from typing import Any, Protocol
 
 from mosaic_mpi import environment
 from mosaic_mpi.environment import Launcher
-from mosaic_mpi.errors import EXIT_INPUT, EXIT_STOPPED, LaunchError
+from mosaic_mpi.errors import EXIT_STOPPED, LaunchError
 from mosaic_mpi.messages import Message, decode, encode
+from mosaic_mpi.watchdog import ended_after
 
 _INIT_SECONDS = float(os.environ.get("MOSAIC_MPI_INIT_TIMEOUT", "180"))
 _FINALIZE_SECONDS = 20.0
@@ -253,11 +254,8 @@ def _load_mpi(launcher: Launcher) -> Any:
         ) from None
     if not _can_start(MPI, os.environ):
         raise LaunchError(_mismatch(launcher, 1, _library(MPI)))
-    timer = threading.Timer(_INIT_SECONDS, _give_up_on_init, (launcher,))
-    timer.daemon = True
-    timer.start()
-    MPI.Init_thread(MPI.THREAD_FUNNELED)
-    timer.cancel()
+    with ended_after(_INIT_SECONDS, _why_init_hangs(launcher)):
+        MPI.Init_thread(MPI.THREAD_FUNNELED)
     return MPI
 
 
@@ -279,14 +277,11 @@ def _can_start(mpi: Any, variables: Mapping[str, str]) -> bool:
     return True
 
 
-def _give_up_on_init(launcher: Launcher) -> None:
-    print(
+def _why_init_hangs(launcher: Launcher) -> str:
+    return (
         f"mosaic_mpi: MPI_Init has not returned for {_INIT_SECONDS:.0f} s on {environment.host()}, under "
-        f"{launcher.name}; launcher and MPI library may not match, or a host cannot be reached",
-        file=sys.stderr,
-        flush=True,
+        f"{launcher.name}; launcher and MPI library may not match, a host cannot be reached, or a rank did not start"
     )
-    os._exit(EXIT_INPUT)
 
 
 def _mismatch(launcher: Launcher, size: int, library: str) -> str:

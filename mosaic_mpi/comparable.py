@@ -108,7 +108,8 @@ class RunNumbers:
     def __init__(self, path: str) -> None:
         self.name, self.results = path, Results(path)
         self.parameter_names = self.results.parameter_names
-        self.status: NDArray[np.int8] = self.results.table("simulations/status")
+        with h5file.reading(path) as file:
+            self.status: NDArray[np.int8] = h5file.read_status(file)
         self.all_ids = self.results.table("simulations/sim_id").astype(np.int64)
         self.rows = np.flatnonzero(self.status == layout.COMPLETED)
         self.ids: NDArray[np.int64] = self.all_ids[self.rows]

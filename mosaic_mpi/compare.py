@@ -275,14 +275,14 @@ def _series(a: RunNumbers, b: RunNumbers, names: list[str]) -> list[Quantity]:
         strict=True,
     )
     n_iterations = a.results.header.n_iterations
-    for sim_id, first, second in pairs:
+    for sim_id, (row, first), (other_row, second) in pairs:
         for tally, name, mine, other in zip(tallies, names, first, second, strict=True):
             channel = channels[name]
             if mine == other and channel in b.results.header.channels:
                 tally.same(n_iterations * math.prod(channel.shape))
                 continue
-            arrays = [x.results.unpack(name, data)[None] for x, data in ((a, mine), (b, other))]
-            tally.add(arrays[0], arrays[1], _where(np.array([sim_id]), *_axes(a, channel)))
+            ours, theirs = a.results.unpack(name, mine, row), b.results.unpack(name, other, other_row)
+            tally.add(ours[None], theirs[None], _where(np.array([sim_id]), *_axes(a, channel)))
     return [_quantity(tally) for tally in tallies]
 
 

@@ -16,7 +16,7 @@ from multiprocessing.context import ForkServerProcess
 from typing import Any
 
 from mosaic_mpi import environment
-from mosaic_mpi.errors import EngineError
+from mosaic_mpi.errors import EngineError, LaunchError
 
 _MAX_SOCKET_PATH = 70
 """Longest temporary folder under which the server's socket has a legal name (108 bytes with its own)."""
@@ -32,14 +32,25 @@ def start_fork_server(preload: str | None) -> None:
     ----------
     preload : str or None
         A module to import once for all slots.
+
+    Raises
+    ------
+    LaunchError
+        There is no temporary folder, or no process can be started.
     """
     context = multiprocessing.get_context("forkserver")
     modules = ["mosaic_mpi.fork_server_guard", *([preload] if preload else [])]
     context.set_forkserver_preload(modules)
-    if len(tempfile.gettempdir()) > _MAX_SOCKET_PATH:
-        tempfile.tempdir = "/tmp"
-    with _without_launcher():
-        forkserver.ensure_running()
+    try:
+        if len(tempfile.gettempdir()) > _MAX_SOCKET_PATH:
+            tempfile.tempdir = "/tmp"
+        with _without_launcher():
+            forkserver.ensure_running()
+    except OSError as error:
+        raise LaunchError(
+            f"no process can be started on {environment.host()}: {error.strerror or error}; a temporary folder is "
+            "needed in which a socket can be made: set TMPDIR to one that exists, is writable and has space"
+        ) from None
 
 
 @contextlib.contextmanager

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import stat
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -21,7 +23,7 @@ import numpy as np
 from h5py import h5d, h5p, h5s, h5t
 from numpy.typing import NDArray
 
-from mosaic_mpi import layout
+from mosaic_mpi import layout, seal
 from mosaic_mpi._version import __version__
 from mosaic_mpi.errors import InputError
 from mosaic_mpi.mosaic.source import TableOverPrior
@@ -31,6 +33,10 @@ from mosaic_mpi.plan import Channel, RunPlan
 
 _LIBVER = ("earliest", "v110")  # R's HDF5 1.10 cannot read what 'latest' writes under HDF5 2.0
 _BLOCK_ROWS = 65536
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device"}
+_OF_READING = re.compile(r"^(?!.*(write|flush)).*\(.*\)$", re.DOTALL)
+"""How h5py words an error that is not one of writing: what it could not do, and why in brackets."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ class Header:
 def is_hdf5(path: str | Path) -> bool:
     """Whether a file starts like an HDF5 file."""
     with contextlib.suppress(OSError), open(path, "rb") as file:
-        return file.read(8) == b"\x89HDF\r\n\x1a\n"
+        return file.read(len(_HDF5)) == _HDF5
     return False
 
 
@@ -76,11 +82,8 @@ def reading(path: str | Path) -> Iterator[Any]:
         It is missing, no HDF5 file, damaged, or not a results file of this format version.
     """
     path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path}: no such file")
-    if not is_hdf5(path):
-        raise InputError(f"{path}: not an HDF5 file; nothing was changed")
-    with _open_for_reading(path) as file:
+    _refuse_foreign(path)
+    with _open_for_reading(path) as file, _telling_damage(path):
         if _text(file.attrs.get("format", "")) != layout.FORMAT:
             raise InputError(f"{path}: an HDF5 file, but not a results file of mosaic_mpi; nothing was changed")
         found = int(file.attrs["format_version"])
@@ -88,20 +91,54 @@ def reading(path: str | Path) -> Iterator[Any]:
             raise InputError(
                 f"{path}: format version {found}, this mosaic_mpi {__version__} reads {layout.FORMAT_VERSION}"
             )
-        try:
-            yield file
-        except KeyError as error:
-            if "Unable to" not in str(error):  # not h5py's
-                raise
-            raise InputError(f"{path}: damaged: it lacks a part: {error}; nothing was changed") from None
+        yield file
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Refuse what HDF5 had better not see: it waits for pipes, and damaged metadata can end the process."""
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            raise InputError(f"{path}: is {_KINDS.get(stat.S_IFMT(mode), 'no file')}; nothing was changed")
+        with open(path, "rb") as file:
+            start = file.read(len(_HDF5))
+        if start == _HDF5:
+            seal.check(path)
+    except FileNotFoundError:
+        target = f"; it is a symbolic link to {os.readlink(path)}" if path.is_symlink() else ""
+        raise InputError(f"{path}: no such file{target}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except seal.Broken as error:
+        raise InputError(f"{path}: damaged: {error}; nothing was changed") from None
+    if start != _HDF5:
+        what = f"starts with {start!r}" if start else "is empty"
+        raise InputError(f"{path}: not an HDF5 file: it {what}; nothing was changed")
+
+
+@contextlib.contextmanager
+def _telling_damage(path: Path) -> Iterator[None]:
+    """Turn what h5py says of damage into one sentence; errors of writing, to another file, pass."""
+    try:
+        yield
+    except KeyError as error:
+        if "Unable to" not in str(error):  # not h5py's
+            raise
+        raise InputError(f"{path}: damaged: it lacks a part: {error}; nothing was changed") from None
+    except (OSError, RuntimeError) as error:
+        if getattr(error, "errno", None) or not _OF_READING.search(str(error)):
+            raise
+        raise InputError(f"{path}: damaged HDF5 file: {error}; nothing was changed") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: damaged: text that cannot be read: {error}; nothing was changed") from None
 
 
 def _open_for_reading(path: Path) -> Any:
     try:
         return h5py.File(path, "r", locking=False)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         # HDF5 wants one locking flag a process: a notebook may have the file open with the other.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, RuntimeError):
             return h5py.File(path, "r")
         raise InputError(f"{path}: damaged HDF5 file: {error}; nothing was changed") from None
 
@@ -125,6 +162,34 @@ def read_header(file: Any) -> Header:
         folded=bool(file.attrs["folded"]),
         spool_id=_text(file.attrs["spool_id"]),
     )
+
+
+def read_status(file: Any) -> NDArray[np.int8]:
+    """Read the state of every simulation.
+
+    Raises
+    ------
+    InputError
+        One is none of the known ones.
+    """
+    status: NDArray[np.int8] = file["simulations/status"][...]
+    wrong = np.flatnonzero(~is_known(status))
+    if len(wrong):
+        raise InputError(
+            f"{file.filename}: damaged: simulations/status is {status[wrong[0]]} in row {wrong[0]}, expected 0, 1 or "
+            f"2 ({len(wrong)} such rows); `run`, with the run's own command, runs them again"
+        )
+    return status
+
+
+def is_known(status: NDArray[np.int8]) -> NDArray[np.bool_]:
+    """Which of them are states, ``ndarray of bool``."""
+    return (status >= layout.PENDING) & (status <= layout.FAILED)
+
+
+def read_count(file: Any, what: str, limit: int) -> int:
+    """Read how many rows of ``starts``, ``errors`` or ``hosts`` are in use."""
+    return min(max(int(file[f"progress/n_{what}"][0]), 0), limit)
 
 
 def read_config(file: Any) -> str:
@@ -158,7 +223,7 @@ def create(path: str, plan: RunPlan, folded: bool = False, spool_id: str | None 
         Which spool belongs to it; a new one by default.
     """
     sizes = layout.lengths(plan.n_simulations, plan.n_iterations, len(plan.source.names), len(plan.channels))
-    with h5py.File(path, "x", libver=_LIBVER) as file:
+    with h5py.File(path, "x", libver=_LIBVER, locking=False) as file:  # where flock is refused, HDF5 would be
         _write_attributes(file, plan, sizes, folded, spool_id or uuid.uuid4().hex)
         _write_plan(file, plan)
         for table in layout.TABLES:
@@ -171,7 +236,8 @@ def create(path: str, plan: RunPlan, folded: bool = False, spool_id: str | None 
 
 
 def reserve(path: str) -> None:
-    """Reserve a file's space on the disk, and push its bytes there."""
+    """Seal a file (see `seal.py`), reserve its space on the disk, and push its bytes there."""
+    seal.attach(path, _data_ranges(path))
     descriptor = os.open(path, os.O_RDWR)
     try:
         size = os.fstat(descriptor).st_size
@@ -180,6 +246,16 @@ def reserve(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _data_ranges(path: str) -> list[tuple[int, int]]:
+    """Where a file holds results and not what describes them."""
+    with h5py.File(path, "r", locking=False) as file:
+        tables = [file[table.name] for table in layout.TABLES if table.name in file]
+        ranges = [(table.id.get_offset(), table.nbytes) for table in tables]
+        for dataset in file.get("channels", {}).values():
+            dataset.id.chunk_iter(lambda chunk: ranges.append((chunk.byte_offset, chunk.size)))
+    return ranges
 
 
 def _write_attributes(file: Any, plan: RunPlan, sizes: dict[str, int], folded: bool, spool_id: str) -> None:

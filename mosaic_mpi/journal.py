@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mosaic_mpi import layout
+from mosaic_mpi import h5file, layout
 from mosaic_mpi.tablefile import TableFile, cut
 
 _CAUSE_BYTES = 16
@@ -31,13 +31,16 @@ class Journal:
 
     def __init__(self, tables: TableFile, file: Any) -> None:
         self._tables = tables
-        self._n_starts = int(file["progress/n_starts"][0])
+        self._n_starts = max(int(file["progress/n_starts"][0]), 0)
         self.start_row = -1
-        n_errors, n_hosts = (int(file[f"progress/n_{what}"][0]) for what in ("errors", "hosts"))
+        n_errors = h5file.read_count(file, "errors", layout.N_ERRORS)
+        n_hosts = h5file.read_count(file, "hosts", layout.N_HOSTS)
         keys = zip(file["errors/cause"][:n_errors], file["errors/text"][:n_errors], strict=True)
         self._errors = {(bytes(cause), bytes(text)): row for row, (cause, text) in enumerate(keys)}
         self._error_attempts = file["errors/attempts"][...]
-        self._hosts = {bytes(name).decode(): row for row, name in enumerate(file["hosts/name"][:n_hosts])}
+        self._hosts = {
+            bytes(name).decode("utf-8", "replace"): row for row, name in enumerate(file["hosts/name"][:n_hosts])
+        }
 
     def begin_start(self, **fields: Any) -> None:
         """Note that a run starts now; see `note`."""

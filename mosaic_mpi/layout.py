@@ -1,11 +1,12 @@
 """The layout of a results file: every dataset, its shape, dtype and meaning.
 
-Owns the format; `store.py` writes by it, `results.py` reads by it, the README's table is made from it. Knows no
+Owns the format; `store.py` writes by it, `results.py` reads by it, the README's table is made from it. Opens no
 file.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,6 +131,16 @@ def table_bytes(sizes: dict[str, int]) -> int:
     )
 
 
+def real_path(results: str) -> str:
+    """The results file that a symbolic link leads to; its companions lie beside it, and not beside the link."""
+    return os.path.realpath(results) if os.path.islink(results) else results
+
+
 def spool_path(results: str) -> str:
     """The file beside the results that holds time series until the run completes."""
-    return f"{results}.spool"
+    return f"{real_path(results)}.spool"
+
+
+def lock_path(results: str) -> str:
+    """The file beside the results that names their writer."""
+    return f"{real_path(results)}.lock"

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from mosaic_mpi import h5file, layout
+from mosaic_mpi.errors import InputError
 from mosaic_mpi.h5file import Header
 from mosaic_mpi.plan import RunPlan
 from mosaic_mpi.spool import Spool
@@ -85,6 +86,8 @@ def fold(path: str, plan: RunPlan, spool: Spool, tick: Callable[[], None]) -> No
         offsets, sizes = file["series/offset"][...], file["series/bytes"][...]
 
         def series(row: int) -> list[bytes]:
+            if min(*offsets[row], *sizes[row]) < 0 or (offsets[row] + sizes[row]).max() > spool.size():
+                raise InputError(f"{path}: damaged: the time series of row {row} are not in its spool")
             places = zip(offsets[row], sizes[row], strict=True)
             return [spool.read(int(offset), int(size)) for offset, size in places]
 

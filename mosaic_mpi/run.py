@@ -66,8 +66,8 @@ def start(options: RunOptions) -> int:
     """
     signals = StopSignals()
     launcher = environment.find_launcher()
-    fork_server.start_fork_server(preload_module(options.plan.simulator))
     try:
+        fork_server.start_fork_server(preload_module(options.plan.simulator))
         comm = connect(launcher)
     except MosaicError as error:
         # Each of n singletons meets this: let one of them tell, before a launcher ends it for another's exit code.

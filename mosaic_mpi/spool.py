@@ -36,6 +36,8 @@ class Spool:
 
     def __init__(self, path: str, identity: str, must_exist: bool = False) -> None:
         header = _MAGIC + identity.encode()
+        if Path(path).exists() and not Path(path).is_file():
+            raise InputError(f"{path}: is no file; move it away: it takes the place of the run's spool")
         if not (Path(path).exists() and _read_header(path) == header):
             if must_exist:
                 raise InputError(

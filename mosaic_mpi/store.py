@@ -12,6 +12,7 @@ next start verifies just those by their checksums, and runs again what does not 
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -55,7 +56,7 @@ def is_finished(path: str, plan: RunPlan, retry_failed: bool = False) -> bool:
     InputError
         The file is damaged, foreign, or of another plan.
     """
-    if not Path(path).exists():
+    if not os.path.lexists(path):
         return False
     with h5file.reading(path) as file:
         header = h5file.read_header(file)
@@ -67,8 +68,8 @@ def is_finished(path: str, plan: RunPlan, retry_failed: bool = False) -> bool:
 
 def _to_do(file: Any, retry_failed: bool) -> NDArray[np.bool_]:
     status: NDArray[np.int8] = file["simulations/status"][...]
-    to_do: NDArray[np.bool_] = (status != layout.COMPLETED) if retry_failed else (status == layout.PENDING)
-    return to_do
+    to_do: NDArray[np.bool_] = status != layout.COMPLETED  # one that is damaged counts for nothing
+    return to_do if retry_failed else to_do & (status != layout.FAILED)
 
 
 def preview(path: str, plan: RunPlan, overwrite: bool, retry_failed: bool = False) -> tuple[str, int]:
@@ -86,7 +87,7 @@ def preview(path: str, plan: RunPlan, overwrite: bool, retry_failed: bool = Fals
     InputError
         A start would refuse the file.
     """
-    if not Path(path).exists():
+    if not os.path.lexists(path):
         return "new", plan.n_simulations
     with h5file.reading(path) as file:
         header = h5file.read_header(file)
@@ -130,7 +131,7 @@ class Store:
     """
 
     def __init__(self, path: str, plan: RunPlan, overwrite: bool = False, retry_failed: bool = False) -> None:
-        self.path, self._plan, self._retry_failed = path, plan, retry_failed
+        self.path, self._plan, self._retry_failed = layout.real_path(path), plan, retry_failed
         self.n_retried = 0
         self._lock = WriterLock(path)
         self._spool: Spool | None = None
@@ -139,13 +140,13 @@ class Store:
         self._sync: Future[int] | None = None
         try:
             with self._guard(through_hdf5=True):
-                rebuild.remove_leftovers(path)
+                rebuild.remove_leftovers(self.path)
                 self._provide(overwrite)
-                self._tables = TableFile(path)
+                self._tables = TableFile(self.path)
                 self._load()
         except BaseException:
             with contextlib.suppress(OSError):
-                rebuild.remove_leftovers(path)
+                rebuild.remove_leftovers(self.path)
             self._lock.release()
             raise
         self._syncer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -154,15 +155,15 @@ class Store:
 
     def _provide(self, overwrite: bool) -> None:
         """See that there is a file of this plan, with room for all of its simulations."""
-        if not Path(self.path).exists():
+        if not os.path.lexists(self.path):
             rebuild.create(self.path, self._plan)
             return
         with h5file.reading(self.path) as file:  # refuses what is foreign or damaged, --overwrite or not
             header = h5file.read_header(file)
             if not overwrite:
                 _refuse_other_plan(self.path, file, header, self._plan)
-            failed = bool((file["simulations/status"][...] == layout.FAILED).any())
-        is_closed = header.folded and header.channels and failed and self._retry_failed
+            unfinished = bool(_to_do(file, self._retry_failed).any())
+        is_closed = header.folded and header.channels and unfinished  # what runs again needs a spool
         if overwrite:
             rebuild.create(self.path, self._plan)
         elif self._plan.n_simulations > header.n_simulations or is_closed:
@@ -180,8 +181,8 @@ class Store:
             self._open_spool(file)
             done = self.status == layout.COMPLETED
             suspects = np.flatnonzero(((commits > durable) | (commits == 0)) & done)
-            for row in self._mismatching(file, suspects):
-                self._forget(row)
+            for row in (*self._mismatching(file, suspects), *np.flatnonzero(~h5file.is_known(self.status))):
+                self._forget(int(row))
             if self._retry_failed:
                 self._reopen_failed()
             self._count_attempts_again(file)
@@ -217,7 +218,9 @@ class Store:
         if self._spool is None or places is None:
             return b""
         offsets, sizes = (column[index] for column in places)
-        return self._spool.read(int(offsets[0]), int(sizes.sum()))
+        offset, size = int(offsets[0]), int(sizes.sum())
+        inside = min(offset, size) >= 0 and offset + size <= self._spool.size()
+        return self._spool.read(offset, size) if inside else b""
 
     def _forget(self, row: int) -> None:
         """A result that did not reach the disk before its node died: it is to be run again."""
@@ -347,6 +350,7 @@ class Store:
     def check_point(self) -> None:
         """Begin to push what is committed to the disk, beside the run; does nothing while that goes on."""
         with self._guard():
+            self._tables.check_place()
             if self._sync is None or self._sync.done():
                 self._settle()
                 self._sync = self._syncer.submit(self._sync_all, self._commits)
@@ -371,6 +375,7 @@ class Store:
             self._settle()
             self._sync = self._syncer.submit(self._sync_all, self._commits)
             self._settle()
+            self._tables.check_place()
 
     def fold(self, tick: Callable[[], None]) -> str | None:
         """Move the spool's series into the file, once all simulations are done.
@@ -387,12 +392,13 @@ class Store:
         """
         if self._spool is None:
             return None
-        needed = self._spool.size() + self._tables.size()
-        free = shutil.disk_usage(Path(self.path).absolute().parent).free
-        if needed > free:
-            missing = f"{needed / 2**30:.2f} GiB needed, {free / 2**30:.2f} GiB free"
-            return f"time series stay in {layout.spool_path(self.path)} ({missing}); exports read them there"
         with self._guard(through_hdf5=True):
+            self._tables.check_place()
+            needed = self._spool.size() + self._tables.size()
+            free = shutil.disk_usage(Path(self.path).absolute().parent).free
+            if needed > free:
+                missing = f"{needed / 2**30:.2f} GiB needed, {free / 2**30:.2f} GiB free"
+                return f"time series stay in {layout.spool_path(self.path)} ({missing}); exports read them there"
             rebuild.fold(self.path, self._plan, self._spool, tick)
             self._spool = None
         return None

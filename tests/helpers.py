@@ -255,14 +255,14 @@ class Cli:
         return self.launch([sys.executable, "-m", "mosaic_mpi", *arguments], fake=fake, **variables)
 
     def launch(
-        self, command: Sequence[str], fake: str | None = "seconds=0", **variables: str
+        self, command: Sequence[str], fake: str | None = "seconds=0", asks: bool = False, **variables: str
     ) -> subprocess.Popen[str]:
-        """Start any command."""
+        """Start any command; with `asks`, its standard input is a pipe."""
         process = subprocess.Popen(
             command,
             cwd=self.folder,
             env=self.environment(fake, **variables),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if asks else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -293,3 +293,10 @@ class Cli:
                 process.communicate(timeout=10)
         for pid in self.survivors():
             os.kill(pid, signal.SIGKILL)
+
+
+def without_override(*command: str) -> list[str]:
+    """A command that permission bits bind, as they do not bind root by itself."""
+    if os.geteuid():
+        return list(command)
+    return ["setpriv", "--inh-caps=-all", "--bounding-set=-dac_override,-dac_read_search", *command]
