@@ -154,7 +154,8 @@ def _bar(row: Row, share: float, console: Console) -> Any:
     if width < _LEAST_BAR_COLUMNS:
         return _line(row)
     line = Table.grid()
-    line.add_row(Text(_label(row), "dim"), ProgressBar(total=1.0, completed=share, width=width), f" {row.text}")
+    bar = ProgressBar(1.0, share, width, complete_style="green", finished_style="green")
+    line.add_row(Text(_label(row), "dim"), bar, f" {row.text}")
     return line
 
 

@@ -19,6 +19,13 @@ PENDING, COMPLETED, FAILED = 0, 1, 2
 
 RUNNING, COMPLETE, STOPPED, BROKEN, TOO_MANY_FAILURES = 0, 1, 2, 3, 4
 """Values of starts/state. A start that was killed stays at RUNNING."""
+STATE_NAMES = {
+    RUNNING: "running",
+    COMPLETE: "complete",
+    STOPPED: "stopped",
+    BROKEN: "ended by an error",
+    TOO_MANY_FAILURES: "too many failures",
+}
 
 N_ERRORS = 512
 """Different error texts kept; simulations beyond point to the last one."""

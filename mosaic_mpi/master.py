@@ -316,6 +316,7 @@ class Master:
     def note_cpu(self) -> None:
         """Note and show, at the end, how much CPU directing has taken and who is left."""
         self._show()
+        self._store.note_hosts(self._heard_at(time.monotonic()))
         self._store.note(loop_cpu_s=self._cpu_s(), n_slots_live=self.n_live_slots, n_ranks_lost=self._n_lost)
 
     def _cpu_s(self) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter, deque
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from mosaic_mpi import console
 from mosaic_mpi.console import say
 from mosaic_mpi.display import Display, can_rewrite
-from mosaic_mpi.standing import Standing, as_line, as_rows, duration
+from mosaic_mpi.layout import BROKEN, STATE_NAMES
+from mosaic_mpi.standing import Row, Standing, as_line, as_rows, duration
 
 __all__ = ["Progress", "duration"]
 
@@ -43,6 +45,13 @@ class Progress:
         That this start was given.
     best_likelihood : float or None
         Highest log-likelihood before this start.
+
+    Attributes
+    ----------
+    n_nonfinite : int
+        Results of this start whose log-likelihood is not finite.
+    end_state : str
+        How the start ended, for the last line.
     """
 
     def __init__(
@@ -56,6 +65,7 @@ class Progress:
         self._n_simulations, self._n_ranks, self._n_slots = n_simulations, n_ranks, n_slots
         self._best = -np.inf if best_likelihood is None else best_likelihood
         self.n_nonfinite = 0
+        self.end_state = STATE_NAMES[BROKEN]
         self._began = self._looked = time.monotonic()
         self._last_result: float | None = None
         self._next_line = self._began + _FIRST_LINE_SECONDS
@@ -133,7 +143,7 @@ class Progress:
             last_result_s=None if self._last_result is None else now - self._last_result,
         )
         if self._display is not None:
-            self._display.show(as_rows(self._standing))
+            self._display.show([Row("", ""), *as_rows(self._standing)])  # apart from the messages above
         elif now > self._next_line:
             self._next_line = now + _LINE_SECONDS
             self._n_lines += 1
@@ -151,7 +161,7 @@ class Progress:
             self._display = None
         elif self._n_lines and self._standing is not None:
             self._n_lines = 0
-            say(as_line(self._standing))
+            say(as_line(replace(self._standing, state=self.end_state, left_s=None)))
 
 
 class RecentRate:

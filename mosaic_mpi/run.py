@@ -31,7 +31,7 @@ from mosaic_mpi.errors import (
     StorageError,
 )
 from mosaic_mpi.header import header, resume_command, shortened
-from mosaic_mpi.layout import BROKEN, COMPLETE, STOPPED, TOO_MANY_FAILURES
+from mosaic_mpi.layout import BROKEN, COMPLETE, STATE_NAMES, STOPPED, TOO_MANY_FAILURES
 from mosaic_mpi.master import Master
 from mosaic_mpi.messages import FOR_MASTER, Hello, Stop
 from mosaic_mpi.place import refuse_unwritable
@@ -306,7 +306,9 @@ class _Rank0:
             self._loop(master, worker)
             master.note_cpu()
             worker.close()
-            store.end_start(_ending(master, queue))
+            state = _ending(master, queue)
+            store.end_start(state)
+            progress.end_state = STATE_NAMES[state]
             self._began = False
             self._signals.interrupts = True  # folding can take long, and can be begun again
             note = store.fold(master.beat) if queue.is_done else None

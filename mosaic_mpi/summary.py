@@ -31,14 +31,8 @@ _RECENT_SECONDS = 60.0
 _RECENT_RESULTS = 20
 _SILENT_SECONDS = 60.0
 """Rank 0 gives a sign of life every few seconds: without one for so long, it is dead or stuck."""
-_STATES = {
-    layout.RUNNING: "running",
-    layout.COMPLETE: "complete",
-    layout.STOPPED: "stopped",
-    layout.TOO_MANY_FAILURES: "too many failures",
-}
-_BROKEN = "ended by an error"
-_LOOK_FIRST = (_BROKEN, _STATES[layout.TOO_MANY_FAILURES])
+_BROKEN = layout.STATE_NAMES[layout.BROKEN]
+_LOOK_FIRST = (_BROKEN, layout.STATE_NAMES[layout.TOO_MANY_FAILURES])
 
 
 @dataclass(frozen=True)
@@ -305,7 +299,7 @@ def _failures(file: Any) -> list[Failures]:
 def _state(path: str, starts: list[dict[str, Any]], pending: int, silent_s: float) -> str:
     if not starts:
         return "stopped"
-    state = _STATES.get(starts[-1]["state"], _BROKEN)
+    state = layout.STATE_NAMES.get(starts[-1]["state"], _BROKEN)
     if state == "running" and (silent_s > _SILENT_SECONDS or _is_abandoned(path)):
         return "dead"
     if state == "complete" and pending:  # killed between an extension and the first note of its start

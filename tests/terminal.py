@@ -12,6 +12,7 @@ import termios
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,6 +73,10 @@ class Terminal:
     def text(self) -> str:
         """What is on the screen."""
         return "\n".join(line.rstrip() for line in self._screen.display).rstrip()
+
+    def lines(self) -> list[list[Any]]:
+        """The characters on the screen, each with ``data``, ``fg`` and ``bold``."""
+        return [[self._screen.buffer[row][column] for column in range(self._columns)] for row in range(self._lines)]
 
     def wait_for(self, condition: Callable[[str], object], what: str, seconds: float = 60.0) -> str:
         """Read until the screen is as wanted; return it."""

@@ -192,6 +192,7 @@ def test_a_batch_log_has_lines_that_grep_well(cli: Cli) -> None:
     ended = cli.end(process, 60)
     assert ended.returncode == 75
     last = [line for line in ended.stdout.splitlines() if line.startswith("progress ")][-1]
+    assert " state=stopped " in last
     assert f" done={summarise(str(cli.folder / 'run.h5')).completed}/2000 " in last
     assert ended.stderr == ""
 

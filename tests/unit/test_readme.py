@@ -60,8 +60,8 @@ def test_the_line_of_the_log_is_the_programs() -> None:
     assert shown.split()[2:] == as_line(standing).split()[2:]
 
 
-def test_the_display_is_the_programs() -> None:
-    standing = Standing("running", 10_000, 4320, 1, 12.3, 461.0, 351.0, 4, 4, 480, 480, -1234.57, 0.2)
-    lines = README.read_text().splitlines()
-    rows = [row for row in as_rows(standing) if row.share is None]
-    assert [f"{row.label:12}{row.text}" for row in rows if f"{row.label:12}{row.text}" not in lines] == []
+def test_the_picture_of_the_display_is_of_this_program() -> None:
+    picture = (README.parent / "docs" / "display.svg").read_text().replace("&#160;", " ")
+    standing = Standing("running", 40, 15, 0, 0.4, 60.0, 36.0, 1, 1, 2, 2, -8534.6, 1.0)
+    assert [row.label for row in as_rows(standing) if row.label not in picture] == []
+    assert set(re.findall(r"https?://[^\s\"']+", picture)) == {"http://www.w3.org/2000/svg"}
