@@ -23,9 +23,9 @@ sys.path.insert(0, str(REPOSITORY / "tests"))
 
 from terminal import Terminal  # noqa: E402
 
-COLUMNS, LINES = 140, 18
-SECONDS = 25.0
-COMMAND = "run --locations ETH,KEN --n-simulations 40 --save reported_cases --output run.h5"
+COLUMNS, LINES = 140, 19
+SECONDS = 20.0
+COMMAND = "run --locations ETH,KEN --n-simulations 200 --save reported_cases --output run.h5"
 FORMAT = """<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
 <style>
 .{unique_id}-matrix {{ font-family: ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace;
