@@ -45,7 +45,9 @@ FORMAT = """<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="htt
 
 def draw(terminal: Terminal) -> Text:
     """The screen with its colours."""
-    return Text("\n").join(map(draw_line, terminal.lines()))
+    text = Text("\n").join(map(draw_line, terminal.lines()))
+    text.rstrip()
+    return text
 
 
 def draw_line(letters: list[Any]) -> Text:
