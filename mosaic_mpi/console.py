@@ -36,6 +36,11 @@ def show_any_text() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def visible(line: str) -> str:
+    """Show what would steer a terminal as its code."""
+    return "".join(letter if letter.isprintable() or letter == "\t" else ascii(letter)[1:-1] for letter in line)
+
+
 def say(text: str) -> None:
     """Print lines to standard output, if there is one."""
     _write(sys.stdout, text)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mosaic_mpi import console
-from mosaic_mpi.console import say
+from mosaic_mpi.console import say, visible
 from mosaic_mpi.display import Display, can_rewrite
 from mosaic_mpi.layout import BROKEN, STATE_NAMES
 from mosaic_mpi.standing import Row, Standing, as_line, as_rows, duration
@@ -90,7 +90,7 @@ class Progress:
     def failure(self, sim_id: int, attempts: int, final: bool, cause: str, text: str, where: str) -> None:
         """Show the first failed attempts of each kind."""
         self._causes[cause] += 1
-        last_line = text.strip().splitlines()[-1] if text.strip() else "no text"
+        last_line = visible(text.strip().splitlines()[-1]) if text.strip() else "no text"
         kind = f"{cause}: {last_line}"
         if kind in self._kinds or len(self._kinds) < _MAX_KINDS:
             self._kinds[kind] += 1

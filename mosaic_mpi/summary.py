@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mosaic_mpi import h5file, layout
+from mosaic_mpi.console import visible
 from mosaic_mpi.errors import EXIT_COMPLETE, EXIT_INTERNAL, EXIT_STOPPED
 from mosaic_mpi.holder import read_holder
 from mosaic_mpi.lock import describe_holder
@@ -434,11 +435,6 @@ def _plan_text(plan: dict[str, Any]) -> str:
     return f"{where}; {plan['n_iterations']} iterations; parameters: {plan['parameters'].split(':')[0]}"
 
 
-def _visible(line: str) -> str:
-    """Show what would steer a terminal as its code."""
-    return "".join(letter if letter.isprintable() or letter == "\t" else ascii(letter)[1:-1] for letter in line)
-
-
 def _failure_lines(failures: list[Failures]) -> list[str]:
     if not failures:
         return []
@@ -449,5 +445,5 @@ def _failure_lines(failures: list[Failures]) -> list[str]:
     lines = [f"  failures     {sum(by_cause.values())} attempts: {causes}; the commonest:"]
     for entry in failures[:3]:
         lines.append(f"    {entry.attempts} x {entry.cause}:")
-        lines += [f"      {_visible(line)}" for line in entry.text.splitlines()[-6:]]
+        lines += [f"      {visible(line)}" for line in entry.text.splitlines()[-6:]]
     return lines

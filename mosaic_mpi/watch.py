@@ -9,7 +9,7 @@ import json
 import sys
 import time
 
-from mosaic_mpi.console import say
+from mosaic_mpi.console import say, visible
 from mosaic_mpi.display import Display, can_rewrite
 from mosaic_mpi.errors import InputError
 from mosaic_mpi.standing import Row, as_line, as_rows, duration
@@ -118,5 +118,4 @@ def _state_row(summary: Summary) -> Row:
 def _error_text(entry: Failures) -> str:
     """How often, the cause, and the last line of the text."""
     lines = entry.text.strip().splitlines() or ["no text"]
-    shown = "".join(letter if letter.isprintable() else " " for letter in lines[-1])
-    return f"{entry.attempts} x {entry.cause}: {shown}"
+    return f"{entry.attempts} x {entry.cause}: {visible(lines[-1])}"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import add_rows, begin, finished_run, make_plan
+from helpers import add_rows, begin, finished_run, make_plan, simulate
 
 from mosaic_mpi import watch as watch_module
 from mosaic_mpi.errors import InputError
@@ -82,8 +82,6 @@ def test_the_recent_rate_forgets_a_fast_beginning(path: str, tmp_path: Path) -> 
     begin(store)
     now = time.time()
     store.note(first_assignment_at=now - 1000)
-    from helpers import simulate
-
     records, series = simulate(plan, range(200))
     records = records.copy()
     records["finished_at"] = np.concatenate(
@@ -109,7 +107,7 @@ def test_the_line_names_the_commonest_error_and_stays_one_line(path: str, plan: 
     assert "\x1b" not in line
     pairs = pairs_of(line)
     assert pairs["failed_attempts"] == "4"
-    assert pairs["error"] == '3 x exception: ValueError: "rho" is [31m bad'
+    assert pairs["error"] == '3 x exception: ValueError: "rho" is\\x1b[31m bad'
 
 
 def test_it_ends_when_the_run_has(path: str, plan: RunPlan, capsys: pytest.CaptureFixture[str]) -> None:
