@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands)
     _add_status(commands)
+    _add_merge(commands)
     _add_compare(commands)
     _add_export(commands)
     _add_sample(commands)
@@ -96,6 +97,12 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
         "--control", metavar="FILE", help="MOSAIC's control settings, JSON: sampling, likelihood, counts"
     )
     what.add_argument("--n-simulations", type=_positive, metavar="N", help="default 100, or all of --samples")
+    what.add_argument(
+        "--simulations",
+        type=_span,
+        metavar="A-B",
+        help="only these of them, into a file of their own that `merge` joins with the others",
+    )
     what.add_argument("--n-iterations", type=_positive, metavar="N", help="of each simulation (3)")
     what.add_argument(
         "--save",
@@ -184,6 +191,22 @@ def _add_status(commands: argparse._SubParsersAction[_Parser]) -> None:
     status.set_defaults(function=_status)
 
 
+def _add_merge(commands: argparse._SubParsersAction[_Parser]) -> None:
+    merge = commands.add_parser(
+        "merge",
+        allow_abbrev=False,
+        help="join the files of a run's pieces",
+        description="Join results files of one plan, each made by `run --simulations A-B`, into the file that one "
+        "run would have made. Checks that they belong together; the inputs are only read.",
+        epilog="exit codes: 0 complete; 2 they cannot be joined; 3 complete, some simulations failed; 75 some are "
+        "pending, the run command of the whole plan completes them",
+    )
+    merge.add_argument("files", nargs="+", metavar="FILE", help="results files")
+    merge.add_argument("--output", required=True, metavar="FILE", help="results file to make")
+    merge.add_argument("--overwrite", action="store_true", help="replace it if it exists")
+    merge.set_defaults(function=_merge)
+
+
 def _add_compare(commands: argparse._SubParsersAction[_Parser]) -> None:
     compare = commands.add_parser(
         "compare",
@@ -229,7 +252,7 @@ def _add_sample(commands: argparse._SubParsersAction[_Parser]) -> None:
 
 def _sample(options: argparse.Namespace, words: Sequence[str]) -> int:
     environment.use_one_thread()
-    from mosaic_mpi.plan import PlanOptions
+    from mosaic_mpi.plan_inputs import PlanOptions
     from mosaic_mpi.sample import sample
 
     names = ("config", "locations", "priors", "control", "n_simulations")
@@ -241,7 +264,7 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
     environment.use_one_thread()  # before anything imports NumPy
     from mosaic_mpi import run
     from mosaic_mpi.dry_run import dry_run
-    from mosaic_mpi.plan import PlanOptions
+    from mosaic_mpi.plan_inputs import PlanOptions
     from mosaic_mpi.run_options import RunOptions
 
     if options.overwrite and options.retry_failed:
@@ -254,6 +277,7 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
         control=options.control,
         n_simulations=options.n_simulations,
         n_iterations=options.n_iterations,
+        simulations=options.simulations,
         save=tuple(options.save),
         simulator=run.simulator_name(),
     )
@@ -289,6 +313,14 @@ def _status(options: argparse.Namespace, words: Sequence[str]) -> int:
     if options.verify:
         _verify(options.file)
     return check_code(summary) if options.check else EXIT_COMPLETE
+
+
+def _merge(options: argparse.Namespace, words: Sequence[str]) -> int:
+    from mosaic_mpi.merge import merge
+
+    merged = merge(options.files, options.output, options.overwrite)
+    print(merged.text)
+    return merged.exit_code
 
 
 def _watch(options: argparse.Namespace) -> Summary | None:
@@ -361,6 +393,17 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number from 1")
     return number
+
+
+def _span(text: str) -> tuple[int, int]:
+    first, _, last = text.partition("-")
+    try:
+        span = _positive(first), _positive(last or first)
+    except argparse.ArgumentTypeError:
+        span = 1, 0
+    if span[0] > span[1] or text.endswith("-"):
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected A-B with 1 <= A <= B, or one number")
+    return span
 
 
 def _seconds(text: str) -> float:

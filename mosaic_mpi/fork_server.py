@@ -97,11 +97,24 @@ def spawn(target: Callable[..., None], *arguments: Any) -> tuple[ForkServerProce
 def ask(target: Callable[..., None], *arguments: Any) -> Any:
     """Run ``target(connection, *arguments)`` in a process of its own and return what it sends.
 
+    Like a slot's, the death of that process alone, by whatever hand, does not end a run: it is asked once more.
+
     Raises
     ------
     EngineError
-        It ended, or took two minutes, without an answer.
+        It ended twice, or took two minutes, without an answer.
     """
+    try:
+        return _ask(target, *arguments)
+    except _NoAnswer:
+        return _ask(target, *arguments)
+
+
+class _NoAnswer(EngineError):
+    """The process ended before it had answered."""
+
+
+def _ask(target: Callable[..., None], *arguments: Any) -> Any:
     process, connection = spawn(target, *arguments)
     try:
         if not connection.poll(_START_SECONDS):
@@ -109,7 +122,7 @@ def ask(target: Callable[..., None], *arguments: Any) -> Any:
         return connection.recv()
     except (EOFError, OSError):
         process.join(5)
-        raise EngineError(f"the engine's process ended (exit code {process.exitcode})") from None
+        raise _NoAnswer(f"the engine's process ended (exit code {process.exitcode})") from None
     finally:
         process.kill()
         connection.close()

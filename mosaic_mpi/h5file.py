@@ -13,7 +13,7 @@ import re
 import stat
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,9 @@ from numpy.typing import NDArray
 
 from mosaic_mpi import layout, seal
 from mosaic_mpi._version import __version__
+from mosaic_mpi.blueprint import Blueprint
 from mosaic_mpi.errors import InputError
-from mosaic_mpi.mosaic.source import TableOverPrior
-from mosaic_mpi.parameter_table import ParameterTable
-from mosaic_mpi.parameters import ParameterSource
-from mosaic_mpi.plan import Channel, RunPlan
+from mosaic_mpi.plan import Channel, SimIds, seeds_of
 
 _LIBVER = ("earliest", "v110")  # R's HDF5 1.10 cannot read what 'latest' writes under HDF5 2.0
 _BLOCK_ROWS = 65536
@@ -197,6 +195,26 @@ def read_config(file: Any) -> str:
     return _text(file["plan/config"][0])
 
 
+def read_blueprint(file: Any, sim_ids: SimIds) -> Blueprint:
+    """Read what an open results file was made from, for a file of its plan with other simulations."""
+    header = read_header(file)
+    return Blueprint(
+        sim_ids=sim_ids,
+        n_iterations=header.n_iterations,
+        parameter_names=_names(file),
+        channels=header.channels,
+        identity=header.identity,
+        fingerprint=header.fingerprint,
+        config=read_config(file),
+        locations=header.locations,
+        dates=header.dates,
+    )
+
+
+def _names(file: Any) -> tuple[str, ...]:
+    return tuple(map(_text, file["parameters/name"][()])) if "parameters/name" in file else ()
+
+
 def placements(path: str | Path) -> dict[str, Placement]:
     """Return where every table of a results file lies."""
     found = {}
@@ -208,30 +226,30 @@ def placements(path: str | Path) -> dict[str, Placement]:
     return found
 
 
-def create(path: str, plan: RunPlan, folded: bool = False, spool_id: str | None = None) -> None:
+def create(path: str, blueprint: Blueprint, folded: bool = False, spool_id: str | None = None) -> None:
     """Create a results file, complete but for the results, under the given (temporary) name.
 
     Parameters
     ----------
     path : str
         Must not exist.
-    plan : RunPlan
-        With its channels.
+    blueprint : Blueprint
+        What it is for.
     folded : bool
         Make room for the channels in the file itself; only a finished run has that.
     spool_id : str, optional
         Which spool belongs to it; a new one by default.
     """
-    sizes = layout.lengths(plan.n_simulations, plan.n_iterations, len(plan.source.names), len(plan.channels))
+    sizes = blueprint.sizes
     with h5py.File(path, "x", libver=_LIBVER, locking=False) as file:  # where flock is refused, HDF5 would be
-        _write_attributes(file, plan, sizes, folded, spool_id or uuid.uuid4().hex)
-        _write_plan(file, plan)
+        _write_attributes(file, blueprint, sizes, folded, spool_id or uuid.uuid4().hex)
+        _write_plan(file, blueprint)
         for table in layout.TABLES:
             if not (folded and table.name.startswith(layout.SERIES_PREFIX)):
                 _allocate(file, table, sizes)
-        _prefill(file, plan)
-        for channel in plan.channels if folded else ():
-            _make_channel(file, channel, plan)
+        _prefill(file, blueprint)
+        for channel in blueprint.channels if folded else ():
+            _make_channel(file, channel, blueprint)
     reserve(path)
 
 
@@ -258,31 +276,31 @@ def _data_ranges(path: str) -> list[tuple[int, int]]:
     return ranges
 
 
-def _write_attributes(file: Any, plan: RunPlan, sizes: dict[str, int], folded: bool, spool_id: str) -> None:
+def _write_attributes(file: Any, blueprint: Blueprint, sizes: dict[str, int], folded: bool, spool_id: str) -> None:
     file.attrs["format"] = layout.FORMAT
     file.attrs["format_version"] = layout.FORMAT_VERSION
     file.attrs["created_by"] = f"mosaic_mpi {__version__}"
     file.attrs["created_at"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    file.attrs["plan_fingerprint"] = plan.fingerprint
+    file.attrs["plan_fingerprint"] = blueprint.fingerprint
     file.attrs["folded"] = np.int32(folded)
     file.attrs["spool_id"] = spool_id
     for name, length in sizes.items():
         file.attrs[name] = np.int32(length)
 
 
-def _write_plan(file: Any, plan: RunPlan) -> None:
-    config = np.array([plan.config.text.encode()])
+def _write_plan(file: Any, blueprint: Blueprint) -> None:
+    config = np.array([blueprint.config.encode()])
     file.create_dataset("plan/config", data=config, compression="gzip", shuffle=False)
-    file["plan/identity"] = json.dumps(plan.identity, indent=1).encode()
+    file["plan/identity"] = json.dumps(blueprint.identity, indent=1).encode()
     channels = [
         {"name": entry.name, "axes": entry.axes, "shape": entry.shape, "dtype": entry.dtype}
-        for entry in plan.channels
+        for entry in blueprint.channels
     ]
     file["plan/channels"] = json.dumps(channels).encode()
-    file["plan/location"] = np.array([name.encode() for name in plan.config.locations])
-    file["plan/date"] = np.array([day.encode() for day in plan.config.dates])
-    if plan.source.names:
-        file["parameters/name"] = np.array([name.encode() for name in plan.source.names])
+    file["plan/location"] = np.array([name.encode() for name in blueprint.locations])
+    file["plan/date"] = np.array([day.encode() for day in blueprint.dates])
+    if blueprint.parameter_names:
+        file["parameters/name"] = np.array([name.encode() for name in blueprint.parameter_names])
 
 
 def _allocate(file: Any, table: layout.Table, sizes: dict[str, int]) -> None:
@@ -301,29 +319,24 @@ def _allocate(file: Any, table: layout.Table, sizes: dict[str, int]) -> None:
     file[table.name].attrs["unit"] = table.unit
 
 
-def _prefill(file: Any, plan: RunPlan) -> None:
+def _prefill(file: Any, blueprint: Blueprint) -> None:
     """Write what is known before the run: ids, seeds, and the parameters of a given table."""
-    for first in range(0, plan.n_simulations, _BLOCK_ROWS):
-        rows = slice(first, min(first + _BLOCK_ROWS, plan.n_simulations))
-        file["simulations/sim_id"][rows] = np.asarray(plan.sim_ids[rows], dtype=np.int32)
-        file["iterations/seed"][rows] = plan.seeds(rows)
-        given = _given_values(plan.source)
-        if given is not None and plan.source.names:
+    n_simulations, given = len(blueprint.sim_ids), blueprint.given
+    for first in range(0, n_simulations, _BLOCK_ROWS):
+        rows = slice(first, min(first + _BLOCK_ROWS, n_simulations))
+        sim_ids = blueprint.sim_ids[rows]
+        file["simulations/sim_id"][rows] = np.asarray(sim_ids, dtype=np.int32)
+        file["iterations/seed"][rows] = seeds_of(sim_ids, blueprint.n_iterations)
+        if given is not None and blueprint.parameter_names:
             file["parameters/values"][rows] = given[rows]
 
 
-def _given_values(source: ParameterSource) -> NDArray[np.float64] | None:
-    """The values of a source that is a table."""
-    table = source.table if isinstance(source, TableOverPrior) else source
-    return table.values if isinstance(table, ParameterTable) else None
-
-
-def _make_channel(file: Any, channel: Channel, plan: RunPlan) -> None:
+def _make_channel(file: Any, channel: Channel, blueprint: Blueprint) -> None:
     kind = np.dtype(channel.dtype)
-    per_simulation = (plan.n_iterations, *channel.shape)
+    per_simulation = (blueprint.n_iterations, *channel.shape)
     dataset = file.create_dataset(
         f"channels/{channel.name}",
-        shape=(plan.n_simulations, *per_simulation),
+        shape=(len(blueprint.sim_ids), *per_simulation),
         dtype=kind,
         chunks=(1, *per_simulation),
         shuffle=True,
@@ -334,48 +347,21 @@ def _make_channel(file: Any, channel: Channel, plan: RunPlan) -> None:
     dataset.attrs["axes"] = ", ".join(("simulation", "iteration", *channel.axes))
 
 
-Series = Callable[[int], list[bytes] | None]
-"""Row to its stored channels, None where there are none."""
+WriteChunks = Callable[[int, Sequence[bytes]], None]
+"""Takes a row and its stored channels."""
 
 
-def copy_results(source: Any, path: str, n_rows: int) -> None:
-    """Copy what a run has found so far from an open results file into a new one.
-
-    Parameters
-    ----------
-    source : h5py.File
-        Open for reading.
-    path : str
-        A file made by `create`, with at least as many simulations.
-    n_rows : int
-        Simulations of the source.
-    """
-    with h5py.File(path, "r+", libver=_LIBVER, locking=False) as target:
-        for table in layout.TABLES:
-            if table.name not in source or table.name not in target:
-                continue
-            if table.shape[0] != "n_simulations":
-                target[table.name][...] = source[table.name][...]
-                continue
-            for first in range(0, n_rows, _BLOCK_ROWS):
-                rows = slice(first, min(first + _BLOCK_ROWS, n_rows))
-                target[table.name][rows] = source[table.name][rows]
-
-
-def write_chunks(
-    path: str,
-    channels: tuple[Channel, ...],
-    rows: NDArray[np.int64],
-    series: Series,
-    tick: Callable[[], None],
-) -> None:
-    """Put compressed channels into a file made with ``folded=True``, one chunk a simulation and channel."""
+@contextlib.contextmanager
+def chunk_writer(path: str, channels: tuple[Channel, ...]) -> Iterator[WriteChunks]:
+    """Give what puts stored channels into a file made with ``folded=True``, one chunk each."""
     with h5py.File(path, "r+", libver=_LIBVER, locking=False) as file:
         datasets = [file[f"channels/{channel.name}"] for channel in channels]
-        for row in map(int, rows):
-            for dataset, data in zip(datasets, series(row) or [], strict=False):
+
+        def write(row: int, parts: Sequence[bytes]) -> None:
+            for dataset, data in zip(datasets, parts, strict=True):
                 dataset.id.write_direct_chunk((row,) + (0,) * (dataset.ndim - 1), data)
-            tick()
+
+        yield write
 
 
 def read_chunk(file: Any, channel: Channel, row: int) -> bytes:
@@ -383,6 +369,11 @@ def read_chunk(file: Any, channel: Channel, row: int) -> bytes:
     dataset = file[f"channels/{channel.name}"]
     _, data = dataset.id.read_direct_chunk((row,) + (0,) * (dataset.ndim - 1))
     return bytes(data)
+
+
+def chunks_bytes(file: Any, channels: tuple[Channel, ...]) -> int:
+    """Stored bytes of all channels of a folded file."""
+    return sum(int(file[f"channels/{channel.name}"].id.get_storage_size()) for channel in channels)
 
 
 def _text(value: Any) -> str:

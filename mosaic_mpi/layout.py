@@ -33,6 +33,7 @@ N_STARTS = 256
 """Starts kept; further ones take the last row."""
 N_HOSTS = 16384
 ERROR_BYTES = 2000
+COMMAND_BYTES = 2000
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ TABLES: tuple[Table, ...] = (
     Table("starts/host", "|S64", (N_STARTS,), "host of rank 0"),
     Table("starts/job", "|S64", (N_STARTS,), "batch job"),
     Table("starts/mpi", "|S128", (N_STARTS,), "MPI library and launcher"),
-    Table("starts/command", "|S2000", (N_STARTS,), "command line"),
+    Table("starts/command", f"|S{COMMAND_BYTES}", (N_STARTS,), "command line"),
     Table("starts/versions", "|S1000", (N_STARTS,), "versions, JSON"),
     Table("progress/n_starts", "<i4", (1,), "starts so far"),
     Table("progress/n_errors", "<i4", (1,), "rows of errors/* in use"),

@@ -27,6 +27,8 @@ _BUSY = {errno.EWOULDBLOCK, errno.EACCES}
 _GUARD_SECONDS = 10.0
 _SIGNING_SECONDS = 2.0
 """Time between taking a lock and being named in it; a loser waits so long to learn who won."""
+PROBE = ".lock-"
+"""In the names of files on which locking is tried; the holder of the lock may remove any."""
 
 
 class WriterLock:
@@ -90,7 +92,7 @@ class WriterLock:
 
     def _flock_works(self) -> bool:
         """Whether this file system grants locks, tried on a file of our own."""
-        probe = f"{self._path}-{environment.host()}-{os.getpid()}"
+        probe = f"{self._results}{PROBE}{environment.host()}-{os.getpid()}"
         descriptor = os.open(probe, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -100,7 +102,8 @@ class WriterLock:
             raise
         finally:
             os.close(descriptor)
-            os.unlink(probe)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(probe)
         return True
 
     def _acquire_by_creation(self) -> int:
@@ -131,6 +134,24 @@ class WriterLock:
                 return str(holder)
             time.sleep(0.01)
         return describe_holder(self._path)
+
+
+def living_holder(results: str | Path) -> str | None:
+    """Say who writes a results file now, without touching anything; None if nobody does."""
+    path = Path(f"{results}.lock")
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return describe_holder(path)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:  # held, or no locks here: then the file itself is the lock
+        return describe_holder(path)
+    finally:
+        os.close(descriptor)
+    return None
 
 
 def describe_holder(path: Path) -> str:

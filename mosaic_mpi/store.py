@@ -24,19 +24,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mosaic_mpi import h5file, layout, rebuild
+from mosaic_mpi.blueprint import blueprint_of
 from mosaic_mpi.errors import PlanMismatch, StorageError
 from mosaic_mpi.h5file import Header
 from mosaic_mpi.journal import Journal
 from mosaic_mpi.lock import WriterLock
-from mosaic_mpi.plan import RunPlan, differences
-from mosaic_mpi.records import checksum
+from mosaic_mpi.plan import RunPlan, rows_of, spans
+from mosaic_mpi.plan_differences import differences
 from mosaic_mpi.spool import Spool
 from mosaic_mpi.tablefile import TableFile
+from mosaic_mpi.verification import mismatching, unverified
 
 _COPIED = ("likelihood", "elapsed_s", "finished_at", "slot", "checksum")
 """Fields of a record that are stored as they come."""
-_VERIFIED_ROWS = 4096
-"""Rows read at once when a start verifies what its predecessor left."""
 
 
 def is_finished(path: str, plan: RunPlan, retry_failed: bool = False) -> bool:
@@ -56,7 +56,7 @@ def is_finished(path: str, plan: RunPlan, retry_failed: bool = False) -> bool:
     InputError
         The file is damaged, foreign, or of another plan.
     """
-    if not os.path.lexists(path):
+    if not os.path.lexists(path) or rebuild.leftovers(path):  # of a killed --overwrite, say: to be removed first
         return False
     with h5file.reading(path) as file:
         header = h5file.read_header(file)
@@ -103,8 +103,12 @@ def _refuse_other_plan(path: str, file: Any, header: Header, plan: RunPlan) -> N
     found = []
     if header.fingerprint != plan.fingerprint:
         found = differences(header.identity, h5file.read_config(file), plan)
-    if plan.n_simulations < header.n_simulations:
-        found.append(f"n_simulations: {header.n_simulations} in the file, {plan.n_simulations} now (fewer)")
+    ids = file["simulations/sim_id"][...]
+    lacking = ids[rows_of(plan.sim_ids, ids) < 0]
+    if len(lacking):
+        fewer = " (fewer)" if plan.n_simulations < header.n_simulations else ""
+        counts = f"n_simulations: {header.n_simulations} in the file, {plan.n_simulations} now{fewer}"
+        found.append(f"{counts}; the plan lacks simulations {spans(lacking)}")
     if found:
         advice = "use the same inputs to resume it, another --output, or --overwrite to start anew"
         raise PlanMismatch([f"{path} belongs to another plan; {advice}:", *(f"  {line}" for line in found)])
@@ -156,7 +160,7 @@ class Store:
     def _provide(self, overwrite: bool) -> None:
         """See that there is a file of this plan, with room for all of its simulations."""
         if not os.path.lexists(self.path):
-            rebuild.create(self.path, self._plan)
+            rebuild.create(self.path, blueprint_of(self._plan))
             return
         with h5file.reading(self.path) as file:  # refuses what is foreign or damaged, --overwrite or not
             header = h5file.read_header(file)
@@ -165,9 +169,9 @@ class Store:
             unfinished = bool(_to_do(file, self._retry_failed).any())
         is_closed = header.folded and header.channels and unfinished  # what runs again needs a spool
         if overwrite:
-            rebuild.create(self.path, self._plan)
+            rebuild.create(self.path, blueprint_of(self._plan))
         elif self._plan.n_simulations > header.n_simulations or is_closed:
-            rebuild.extend(self.path, self._plan, header)
+            rebuild.extend(self.path, blueprint_of(self._plan), header)
 
     def _load(self) -> None:
         with h5file.reading(self.path) as file:
@@ -180,8 +184,9 @@ class Store:
             durable = int(file["progress/durable_commit"][0])
             self._open_spool(file)
             done = self.status == layout.COMPLETED
-            suspects = np.flatnonzero(((commits > durable) | (commits == 0)) & done)
-            for row in (*self._mismatching(file, suspects), *np.flatnonzero(~h5file.is_known(self.status))):
+            read = self._spool.read if self._spool is not None else None
+            suspects = np.flatnonzero(unverified(commits, durable) & done)
+            for row in (*mismatching(file, suspects, read), *np.flatnonzero(~h5file.is_known(self.status))):
                 self._forget(int(row))
             if self._retry_failed:
                 self._reopen_failed()
@@ -196,31 +201,6 @@ class Store:
             return
         needed = bool((self.status == layout.COMPLETED).any())
         self._spool = Spool(spool, self._header.spool_id, must_exist=needed)
-
-    def _mismatching(self, file: Any, rows: NDArray[np.int64]) -> Iterator[int]:
-        """Yield those rows whose stored numbers do not give their checksum."""
-        for first in range(0, len(rows), _VERIFIED_ROWS):
-            block = rows[first : first + _VERIFIED_ROWS]
-            span, inside = slice(int(block[0]), int(block[-1]) + 1), block - block[0]
-            columns = {
-                "likelihood": file["simulations/likelihood"][span],
-                "iteration_likelihood": file["iterations/likelihood"][span],
-                "parameters": file["parameters/values"][span] if self._header.n_parameters else None,
-            }
-            expected = file["simulations/checksum"][span]
-            places = [file[f"series/{name}"][span] for name in ("offset", "bytes")] if self._spool else None
-            for index in map(int, inside):
-                record = {name: np.empty(0) if c is None else c[index] for name, c in columns.items()}
-                if checksum(record, self._stored_series(places, index)) != expected[index]:
-                    yield int(block[0]) + index
-
-    def _stored_series(self, places: list[NDArray[np.int64]] | None, index: int) -> bytes:
-        if self._spool is None or places is None:
-            return b""
-        offsets, sizes = (column[index] for column in places)
-        offset, size = int(offsets[0]), int(sizes.sum())
-        inside = min(offset, size) >= 0 and offset + size <= self._spool.size()
-        return self._spool.read(offset, size) if inside else b""
 
     def _forget(self, row: int) -> None:
         """A result that did not reach the disk before its node died: it is to be run again."""
@@ -399,7 +379,7 @@ class Store:
             if needed > free:
                 missing = f"{needed / 2**30:.2f} GiB needed, {free / 2**30:.2f} GiB free"
                 return f"time series stay in {layout.spool_path(self.path)} ({missing}); exports read them there"
-            rebuild.fold(self.path, self._plan, self._spool, tick)
+            rebuild.fold(self.path, blueprint_of(self._plan), self._spool, tick)
             self._spool = None
         return None
 

@@ -54,6 +54,8 @@ class TableFile:
 
     def write_rows(self, name: str, rows: NDArray[np.int64], values: NDArray[Any]) -> None:
         """Write scattered rows, ascending, with one call for each run of adjacent ones."""
+        if not len(rows):
+            return
         breaks = np.flatnonzero(np.diff(rows) != 1) + 1
         for first, last in zip((0, *breaks), (*breaks, len(rows)), strict=True):
             self.write(name, int(rows[first]), values[first:last])

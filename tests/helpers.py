@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from mosaic_mpi import fake, layout
 from mosaic_mpi.catalogue import MATRICES, OBSERVATIONS, OPTIONAL, PARAMETERS
 from mosaic_mpi.environment import without_launcher
-from mosaic_mpi.plan import PlanOptions, RunPlan, load_plan
+from mosaic_mpi.plan import RunPlan
+from mosaic_mpi.plan_inputs import PlanOptions, load_plan
 from mosaic_mpi.results import Results
 from mosaic_mpi.simulation import Simulation
 from mosaic_mpi.store import Store
@@ -83,6 +84,7 @@ def make_plan(
     settings: str = "",
     config: Mapping[str, Any] | None = None,
     samples: str | None = None,
+    simulations: tuple[int, int] | None = None,
 ) -> RunPlan:
     """A plan of fake simulations, ready for a store."""
     simulator = f"fake:{settings}"
@@ -91,6 +93,7 @@ def make_plan(
         samples=samples,
         n_simulations=n_simulations,
         n_iterations=n_iterations,
+        simulations=simulations,
         save=tuple(save),
         simulator=simulator,
     )

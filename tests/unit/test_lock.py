@@ -15,12 +15,13 @@ from pathlib import Path
 
 import kernel_says_no
 import pytest
-from helpers import wait_until
+from helpers import finished_run, make_plan, wait_until
 
 from mosaic_mpi import environment
 from mosaic_mpi.errors import FileInUse, StorageError
 from mosaic_mpi.holder import read_holder, this_process
 from mosaic_mpi.lock import WriterLock
+from mosaic_mpi.store import Store, is_finished
 
 HOLD = (
     "import sys, time; from mosaic_mpi.lock import WriterLock; lock = WriterLock(sys.argv[1]);"
@@ -258,3 +259,27 @@ def test_a_link_and_its_file_share_one_lock(tmp_path: Path) -> None:
     with pytest.raises(FileInUse):
         WriterLock(tmp_path / "run.h5")
     first.release()
+
+
+def test_many_at_once_and_only_one_gets_it(tmp_path: Path) -> None:
+    script = (
+        "import sys, time\nfrom mosaic_mpi.lock import WriterLock\nfrom mosaic_mpi.errors import FileInUse\n"
+        "while time.time() < float(sys.argv[2]): pass\n"
+        "try: WriterLock(sys.argv[1])\nexcept FileInUse: sys.exit(7)\ntime.sleep(2)\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "run.h5"), str(time.time() + 1)]
+    processes = [subprocess.Popen(command) for _ in range(6)]
+    assert sorted(process.wait(timeout=30) for process in processes) == [0] + [7] * 5
+
+
+def test_what_a_killed_attempt_to_lock_left_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "run.h5"
+    plan = make_plan(tmp_path)
+    finished_run(path, plan)
+    assert is_finished(str(path), plan)
+    leftover = tmp_path / "run.h5.lock-elsewhere-7"
+    leftover.touch()
+    assert not is_finished(str(path), plan)
+    Store(str(path), plan).close()
+    assert not leftover.exists()
+    assert is_finished(str(path), plan)
