@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from mosaic_mpi import environment
 from mosaic_mpi._version import __version__
@@ -19,6 +19,9 @@ from mosaic_mpi.deadline import parse_duration
 from mosaic_mpi.errors import EXIT_COMPLETE, EXIT_INPUT, EXIT_STOPPED, InputError, MosaicError
 from mosaic_mpi.failure_limit import DEFAULT as DEFAULT_FAILURE_LIMIT
 from mosaic_mpi.failure_limit import FailureLimit
+
+if TYPE_CHECKING:
+    from mosaic_mpi.summary import Summary
 
 _BEGAN = time.time()
 _EXIT_CODES = """exit codes: 0 complete; 1 internal error; 2 usage or input; 3 finished, some simulations failed;
@@ -64,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_status(commands)
     _add_merge(commands)
+    _add_compare(commands)
     _add_export(commands)
     _add_sample(commands)
     return parser
@@ -176,6 +180,14 @@ def _add_status(commands: argparse._SubParsersAction[_Parser]) -> None:
         help="exit with 0 only if the run is complete; 75: the same command goes on; 1: so it does, but the latest "
         "start ended by an error or by --max-failures; 2: no results file",
     )
+    status.add_argument(
+        "--watch",
+        nargs="?",
+        type=_seconds,
+        const=5.0,
+        metavar="SECONDS",
+        help="show it again and again (every 5 s), in place on a terminal, until the run has ended or is dead",
+    )
     status.set_defaults(function=_status)
 
 
@@ -193,6 +205,22 @@ def _add_merge(commands: argparse._SubParsersAction[_Parser]) -> None:
     merge.add_argument("--output", required=True, metavar="FILE", help="results file to make")
     merge.add_argument("--overwrite", action="store_true", help="replace it if it exists")
     merge.set_defaults(function=_merge)
+
+
+def _add_compare(commands: argparse._SubParsersAction[_Parser]) -> None:
+    compare = commands.add_parser(
+        "compare",
+        allow_abbrev=False,
+        help="do two runs agree?",
+        description="Compare two runs: plans, status, parameters, likelihoods and every saved channel, with the "
+        "largest difference of each and where it is. NaN equals NaN.",
+        epilog="exit codes: 0 identical; 2 one of them is missing, damaged or none of these; 3 not identical",
+    )
+    kinds = "results file, directory of MOSAIC's shards, or samples.parquet"
+    compare.add_argument("first", metavar="A", help=kinds)
+    compare.add_argument("second", metavar="B", help="another one")
+    compare.add_argument("--json", action="store_true", help="for programs")
+    compare.set_defaults(function=_compare)
 
 
 def _add_export(commands: argparse._SubParsersAction[_Parser]) -> None:
@@ -275,8 +303,13 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
 def _status(options: argparse.Namespace, words: Sequence[str]) -> int:
     from mosaic_mpi.summary import as_json, as_text, check_code, summarise
 
-    summary = summarise(options.file)
-    print(as_json(summary) if options.json else as_text(summary))
+    if options.watch:
+        summary = _watch(options)
+        if summary is None:
+            return EXIT_COMPLETE
+    else:
+        summary = summarise(options.file)
+        print(as_json(summary) if options.json else as_text(summary))
     if options.verify:
         _verify(options.file)
     return check_code(summary) if options.check else EXIT_COMPLETE
@@ -288,6 +321,31 @@ def _merge(options: argparse.Namespace, words: Sequence[str]) -> int:
     merged = merge(options.files, options.output, options.overwrite)
     print(merged.text)
     return merged.exit_code
+
+
+def _watch(options: argparse.Namespace) -> Summary | None:
+    """Show a run until it ends; Ctrl-C ends the showing, which is no failure."""
+    from mosaic_mpi.console import is_terminal
+    from mosaic_mpi.summary import as_text
+    from mosaic_mpi.watch import watch
+
+    if options.json:
+        raise InputError("status: --watch is for people, --json says it once: pass one of them")
+    try:
+        summary = watch(options.file, options.watch)
+    except KeyboardInterrupt:
+        return None
+    if is_terminal(sys.stdout):  # whose screen is as it was before
+        print(as_text(summary))
+    return summary
+
+
+def _compare(options: argparse.Namespace, words: Sequence[str]) -> int:
+    from mosaic_mpi.compare import as_json, as_text, compare
+
+    comparison = compare(options.first, options.second)
+    print(as_json(comparison) if options.json else as_text(comparison))
+    return comparison.exit_code
 
 
 def _verify(file: str) -> None:

@@ -9,7 +9,24 @@ import contextlib
 import io
 import os
 import sys
-from typing import TextIO
+from typing import Protocol, TextIO
+
+
+class Screen(Protocol):
+    """What keeps lines on a terminal that must not be torn."""
+
+    def say(self, text: str) -> None:
+        """Print a message above them."""
+        ...
+
+
+_screen: Screen | None = None
+
+
+def lift(screen: Screen | None) -> None:
+    """From now on have what goes to a terminal said above some lines there; None: as usual."""
+    global _screen
+    _screen = screen
 
 
 def show_any_text() -> None:
@@ -17,6 +34,11 @@ def show_any_text() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def visible(line: str) -> str:
+    """Show what would steer a terminal as its code."""
+    return "".join(letter if letter.isprintable() or letter == "\t" else ascii(letter)[1:-1] for letter in line)
 
 
 def say(text: str) -> None:
@@ -41,7 +63,10 @@ def _write(stream: TextIO | None, text: str) -> None:
     if stream is None:
         return
     try:
-        print(text, file=stream, flush=True)
+        if _screen is not None and is_terminal(stream):
+            _screen.say(text)
+        else:
+            print(text, file=stream, flush=True)
     except (OSError, ValueError):
         _silence(stream)
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mosaic_mpi import h5file, layout
 from mosaic_mpi.tablefile import TableFile, cut
@@ -49,6 +50,7 @@ class Journal:
         for table in layout.TABLES:
             if table.name.startswith("starts/"):
                 self._tables.write(table.name, self.start_row, np.zeros(1, table.dtype))
+        self.note_hosts(np.zeros(len(self._hosts)))
         self.note(started_at=time.time(), last_commit_at=time.time(), **fields)
         self._tables.write("progress/n_starts", 0, [self.n_starts])
 
@@ -80,6 +82,10 @@ class Journal:
                 self._tables.write_text(table, self.start_row, str(value))
             else:
                 self._tables.write(table, self.start_row, [value])
+
+    def note_hosts(self, heard_at: NDArray[np.float64]) -> None:
+        """Set the first rows of ``hosts/heard_at``."""
+        self._tables.write("hosts/heard_at", 0, heard_at)
 
     def host_row(self, name: str) -> int:
         """Return the row of a host in ``hosts/name``, adding it if it is new."""

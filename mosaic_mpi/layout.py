@@ -19,6 +19,13 @@ PENDING, COMPLETED, FAILED = 0, 1, 2
 
 RUNNING, COMPLETE, STOPPED, BROKEN, TOO_MANY_FAILURES = 0, 1, 2, 3, 4
 """Values of starts/state. A start that was killed stays at RUNNING."""
+STATE_NAMES = {
+    RUNNING: "running",
+    COMPLETE: "complete",
+    STOPPED: "stopped",
+    BROKEN: "ended by an error",
+    TOO_MANY_FAILURES: "too many failures",
+}
 
 N_ERRORS = 512
 """Different error texts kept; simulations beyond point to the last one."""
@@ -77,6 +84,7 @@ TABLES: tuple[Table, ...] = (
     Table("errors/cause", "|S16", (N_ERRORS,), "exception, killed or timeout"),
     Table("errors/attempts", "<i4", (N_ERRORS,), "failed attempts with this text"),
     Table("hosts/name", "|S64", (N_HOSTS,), "host name"),
+    Table("hosts/heard_at", "<f8", (N_HOSTS,), "last sign of life of its ranks; 0: not in the latest start"),
     Table(
         "starts/state",
         "|i1",

@@ -38,6 +38,7 @@ _LOOKAHEAD_SECONDS = 0.25
 """Work that a rank holds beyond its slots, so that none of them waits for an answer of the master."""
 _COMMIT_SECONDS = 0.05
 _COMMIT_ROWS = 512
+_ALIVE_NEWS_SECONDS = 1.0
 DEFAULT_RANK_TIMEOUT_SECONDS = 300.0
 """A rank that says nothing for so long is given up; far above any stall of a disk or a network."""
 
@@ -111,6 +112,7 @@ class Master:
         self._drain_until: float | None = None
         self._last_trouble = ""
         self._checked = self._beaten = self._buffered_at = self._stepped = time.monotonic()
+        self._alive_noted = -1
         self._assigned = False
         self._cpu_began = time.process_time()
 
@@ -219,18 +221,27 @@ class Master:
         self._commit_if_due(now, busy)
         if now - self._checked > self._check_point_s:
             self._check_point()
-        if now - self._beaten > self._beat_s:
+        if now - self._beaten > self._beat_s or self._is_alive_news(now):
             self._beat(now)
         if self._drain_until is None and self._failure_limit.is_reached(self._n_failed, self._n_ended, self._n_to_do):
             self.has_failed_too_often = not self._queue.is_done
             self.drain(0.0)
         if self._drain_until is None:
             self._assign()
-        self._progress.tick(self._queue.n_completed, self._queue.n_failed, self.n_live_slots)
+        if self._progress.is_due(now):
+            self._show()
         if self._drain_until is not None:
             return now > self._drain_until or not any(rank.rows for rank in self._ranks)
         self._refuse_to_wait_for_nobody()
         return self._queue.is_done
+
+    def _is_alive_news(self, now: float) -> bool:
+        """Whether the file should not wait for the next beat to know how many slots there are."""
+        return now - self._beaten > _ALIVE_NEWS_SECONDS and self.n_live_slots != self._alive_noted
+
+    def _show(self) -> None:
+        n_ranks = len(self._ranks) - self._n_lost
+        self._progress.tick(self._queue.n_completed, self._queue.n_failed, self.n_live_slots, n_ranks)
 
     def _allow_for_own_stall(self, now: float) -> None:
         """While rank 0 itself stood still, nobody could be heard."""
@@ -275,26 +286,41 @@ class Master:
         """Let the workers know that the master lives, when it is at something long."""
         now = time.monotonic()
         if now - self._beaten > self._beat_s:
-            self._beaten = now
-            for source in range(1, len(self._ranks)):
-                self._comm.send(source, Beat())
+            self._send_beats(now)
+
+    def _send_beats(self, now: float) -> None:
+        self._beaten = now
+        for source in range(1, len(self._ranks)):
+            self._comm.send(source, Beat())
 
     def _beat(self, now: float) -> None:
-        self.beat()
+        self._send_beats(now)
+        self._alive_noted = self.n_live_slots
         self._store.note(
             last_commit_at=time.time(),
             loop_cpu_s=self._cpu_s(),
-            n_slots_live=self.n_live_slots,
+            n_slots_live=self._alive_noted,
             n_ranks_lost=self._n_lost,
         )
+        self._store.note_hosts(self._heard_at(now))
         for source, rank in enumerate(self._ranks):
             if source != self._comm.rank and now - rank.heard > self._rank_timeout_s:
                 self._lose(source, f"has not been heard of for {self._rank_timeout_s:g} s")
                 if not rank.dead:
                     self._comm.silent.add(source)
 
+    def _heard_at(self, now: float) -> NDArray[np.float64]:
+        """When each row of ``hosts/name`` was last heard of through any of its ranks; 0: it has none."""
+        heard_at = np.zeros(1 + max(rank.host_row for rank in self._ranks))
+        self._ranks[self._comm.rank].heard = now
+        for rank in self._ranks:
+            heard_at[rank.host_row] = max(heard_at[rank.host_row], rank.heard + time.time() - now)
+        return heard_at
+
     def note_cpu(self) -> None:
-        """Note how much CPU directing has taken so far, and who is left."""
+        """Note and show, at the end, how much CPU directing has taken and who is left."""
+        self._show()
+        self._store.note_hosts(self._heard_at(time.monotonic()))
         self._store.note(loop_cpu_s=self._cpu_s(), n_slots_live=self.n_live_slots, n_ranks_lost=self._n_lost)
 
     def _cpu_s(self) -> float:

@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mosaic_mpi import h5file, layout
+from mosaic_mpi.catalogue import OBSERVATIONS
+from mosaic_mpi.config import parse_config
 from mosaic_mpi.errors import InputError
 from mosaic_mpi.h5file import Header
 from mosaic_mpi.nearest import suggestion
@@ -25,6 +27,7 @@ from mosaic_mpi.records import checksum, decompress
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
     import xarray as xr
 
 
@@ -241,6 +244,49 @@ class Results:
         ids = self.table("simulations/sim_id")[rows]
         return xr.DataArray(data, self._coordinates(channel, ids), axes, name=name)
 
+    def observed(self, name: str = "reported_cases") -> xr.DataArray:
+        """Return what was observed, from the config in the file, to hold simulated channels against.
+
+        Parameters
+        ----------
+        name : str
+            "reported_cases" or "reported_deaths".
+
+        Returns
+        -------
+        xarray.DataArray
+            float64, named location and time (dates), as `channel` names them; NaN where nothing was reported.
+
+        Raises
+        ------
+        InputError
+            The config has no such observations.
+        """
+        import xarray as xr
+
+        if name not in OBSERVATIONS:
+            wanted = ", ".join(OBSERVATIONS)
+            raise InputError(f"{name}: is not observed{suggestion(name, OBSERVATIONS)}; the config has {wanted}")
+        with h5file.reading(self.path) as file:
+            config = parse_config(h5file.read_config(file), self.locations, f"{self.path}'s config")
+        values = np.ascontiguousarray(config.values[name])[:, : len(self.header.dates)]
+        dates = np.array(self.header.dates[: values.shape[1]], dtype="datetime64[ns]")
+        return xr.DataArray(
+            values, {"location": list(self.locations), "time": dates}, ("location", "time"), name=name
+        )
+
+    def arrow(self) -> pa.Table:
+        """Return the completed simulations as an Arrow table, for polars, DuckDB or a file.
+
+        Returns
+        -------
+        pyarrow.Table
+            sim (int64), likelihood, then one column of float64 a parameter; see `parameters`.
+        """
+        import pyarrow as pa
+
+        return pa.Table.from_pandas(self.parameters().reset_index(), preserve_index=False)
+
     def _coordinates(self, channel: Channel, sim_ids: NDArray[np.int32]) -> dict[str, Any]:
         known: dict[str, Any] = {
             "simulation": sim_ids,
@@ -295,6 +341,23 @@ class Results:
                     self._array(chunk(row, index), kind, row) for index, kind in zip(wanted, kinds, strict=True)
                 ]
                 yield row, arrays
+
+    def stored_series(self, rows: NDArray[np.int64], names: Sequence[str]) -> Iterator[tuple[int, list[bytes]]]:
+        """Yield rows of completed simulations with saved channels as they are stored; see `unpack`."""
+        wanted = [self.channels.index(name) for name in names]
+        with h5file.reading(self.path) as file, self._chunks(file, len(rows)) as chunk:
+            for row in map(int, rows):
+                yield row, [chunk(row, index) for index in wanted]
+
+    def unpack(self, name: str, data: bytes, row: int) -> NDArray[Any]:
+        """Return a stored channel of one simulation, ``ndarray, shape (n_iterations, ...)``.
+
+        Raises
+        ------
+        InputError
+            It is damaged.
+        """
+        return self._array(data, self._channel(name), row)
 
     def _array(self, data: bytes, kind: Channel, row: int) -> NDArray[Any]:
         try:

@@ -31,7 +31,7 @@ from mosaic_mpi.errors import (
     StorageError,
 )
 from mosaic_mpi.header import header, resume_command, shortened
-from mosaic_mpi.layout import BROKEN, COMPLETE, STOPPED, TOO_MANY_FAILURES
+from mosaic_mpi.layout import BROKEN, COMPLETE, STATE_NAMES, STOPPED, TOO_MANY_FAILURES
 from mosaic_mpi.master import Master
 from mosaic_mpi.messages import FOR_MASTER, Hello, Stop
 from mosaic_mpi.place import refuse_unwritable
@@ -42,6 +42,7 @@ from mosaic_mpi.run_options import RunOptions
 from mosaic_mpi.signals import StopSignals
 from mosaic_mpi.slots import SlotPool
 from mosaic_mpi.store import Store, is_finished
+from mosaic_mpi.summary import summarise
 from mosaic_mpi.worker import MASTER, Worker, beat_interval_s
 from mosaic_mpi.workqueue import WorkQueue
 
@@ -215,7 +216,7 @@ class _Rank0:
         self._print_header(plan, hellos, slots)
         self._begin(hellos, slots)
         self._send_order((slots, block))
-        return self._direct(plan, hellos, _make_worker(self._options, self._comm, block, slots[0]))
+        return self._direct(plan, hellos, sum(slots), _make_worker(self._options, self._comm, block, slots[0]))
 
     def _collect_hellos(self) -> list[Hello]:
         hellos: dict[int, Hello] = {0: _hello()}
@@ -283,11 +284,12 @@ class _Rank0:
         )
         self._began = True
 
-    def _direct(self, plan: RunPlan, hellos: list[Hello], worker: Worker) -> int:
+    def _direct(self, plan: RunPlan, hellos: list[Hello], n_slots: int, worker: Worker) -> int:
         store = self._store
         assert store is not None
         queue = WorkQueue(store.status, store.failed_attempts, self._options.max_attempts)
-        progress = Progress(plan.n_simulations, queue.n_completed + queue.n_failed)
+        n_done, best = queue.n_completed + queue.n_failed, summarise(store.path).best_likelihood
+        progress = Progress(plan.n_simulations, n_done, self._comm.size, n_slots, best)
         hosts = [hello.host for hello in hellos]
         master = Master(
             self._comm,
@@ -306,7 +308,9 @@ class _Rank0:
             self._loop(master, worker)
             master.note_cpu()
             worker.close()
-            store.end_start(_ending(master, queue))
+            state = _ending(master, queue)
+            store.end_start(state)
+            progress.end_state = STATE_NAMES[state]
             self._began = False
             self._signals.interrupts = True  # folding can take long, and can be begun again
             note = store.fold(master.beat) if queue.is_done else None

@@ -33,7 +33,7 @@ LEADING_COLUMNS = ("sim", "iter", "seed_sim", "seed_iter", "likelihood")
 LIKELIHOOD_TOLERANCE = 1e-6
 """A shard by MOSAIC and ours of the same simulation differ by less, relative to values of at least 1."""
 _TEMPORARY = ".mosaic_tmp_"  # MOSAIC clears away files of this name
-_SHARD = re.compile(r"sim_0*(\d+)\.parquet")
+SHARD_NAME = re.compile(r"sim_0*(\d+)\.parquet")
 _BLOCK_ROWS = 500
 
 
@@ -310,7 +310,7 @@ def _check_folder(results: Results, samples: Path) -> int:
 
 def _shards_in(samples: Path) -> NDArray[np.int64]:
     with os.scandir(samples) as entries:
-        matches = (_SHARD.fullmatch(entry.name) for entry in entries)
+        matches = (SHARD_NAME.fullmatch(entry.name) for entry in entries)
         return np.fromiter((int(match[1]) for match in matches if match), dtype=np.int64)
 
 

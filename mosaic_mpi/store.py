@@ -244,6 +244,11 @@ class Store:
         with self._guard():
             self._journal.note(**fields)
 
+    def note_hosts(self, heard_at: NDArray[np.float64]) -> None:
+        """Note when each row of ``hosts/name`` was last heard of, seconds since 1970; 0: not in this start."""
+        with self._guard():
+            self._journal.note_hosts(heard_at)
+
     def host_row(self, name: str) -> int:
         """Return the row of a host in ``hosts/name``, adding it if it is new."""
         with self._guard():

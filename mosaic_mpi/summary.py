@@ -15,25 +15,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mosaic_mpi import h5file, layout
+from mosaic_mpi.console import visible
 from mosaic_mpi.errors import EXIT_COMPLETE, EXIT_INTERNAL, EXIT_STOPPED
 from mosaic_mpi.holder import read_holder
 from mosaic_mpi.lock import describe_holder
-from mosaic_mpi.progress import duration
+from mosaic_mpi.standing import Standing, duration
 
 _OVERLOADED = 0.8
 """Share of a core beyond which rank 0 may keep slots waiting."""
+_SILENT_HOST_SECONDS = 30.0
+"""Ranks give a sign of life every few seconds: a host without one for so long, by rank 0's clock, has gone silent."""
+_RECENT_SECONDS = 60.0
+_RECENT_RESULTS = 20
 _SILENT_SECONDS = 60.0
 """Rank 0 gives a sign of life every few seconds: without one for so long, it is dead or stuck."""
-_STATES = {
-    layout.RUNNING: "running",
-    layout.COMPLETE: "complete",
-    layout.STOPPED: "stopped",
-    layout.TOO_MANY_FAILURES: "too many failures",
-}
-_BROKEN = "ended by an error"
-_LOOK_FIRST = (_BROKEN, _STATES[layout.TOO_MANY_FAILURES])
+_BROKEN = layout.STATE_NAMES[layout.BROKEN]
+_LOOK_FIRST = (_BROKEN, layout.STATE_NAMES[layout.TOO_MANY_FAILURES])
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,14 @@ class Failures:
     attempts: int
     cause: str
     text: str
+
+
+@dataclass(frozen=True)
+class SilentHost:
+    """A host of the latest start that its rank 0 no longer heard of, and for how many seconds by then."""
+
+    host: str
+    silent_s: float
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,17 @@ class Summary:
     time_left_s : float or None
         At that rate, while it runs.
     last_commit_s : float
-        Seconds since rank 0's last sign of life.
+        Seconds since rank 0's last sign of life; it gives one every five seconds at least.
+    last_result_s : float or None
+        Seconds since the latest result of the latest start was stored.
+    recent_simulations_per_s : float or None
+        Of the last minute with results, or of more where that holds few; the time left follows from it.
+    elapsed_s : float
+        Seconds from the beginning of the latest start to its end, to its last sign of life, or to now.
+    n_ranks, n_ranks_alive, n_slots, n_slots_alive : int
+        Of the latest start: those that were started, and those that answered at the last sign of life.
+    silent_hosts : list of SilentHost
+        Hosts of the latest start that had gone silent by then, the longest silent first.
     master_load : float or None
         Share of a core that directing took in the latest start (its own slots' traffic included).
     n_nonfinite : int
@@ -96,6 +114,14 @@ class Summary:
     simulations_per_s: float | None
     time_left_s: float | None
     last_commit_s: float
+    last_result_s: float | None
+    recent_simulations_per_s: float | None
+    elapsed_s: float
+    n_ranks: int
+    n_ranks_alive: int
+    n_slots: int
+    n_slots_alive: int
+    silent_hosts: list[SilentHost]
     master_load: float | None
     n_nonfinite: int
     best_likelihood: float | None
@@ -120,17 +146,20 @@ def summarise(path: str) -> Summary:
         status = h5file.read_status(file)
         likelihood = file["simulations/likelihood"][...][status == layout.COMPLETED]
         starts = _starts(file)
-        rate = _rate(file, status, starts)
         hosts = [
             name.decode("utf-8", "replace")
             for name in file["hosts/name"][: h5file.read_count(file, "hosts", layout.N_HOSTS)]
         ]
+        finished_at = _finished_at(file, status, starts)
+        heard_at = file["hosts/heard_at"][: len(hosts)] if "hosts/heard_at" in file else np.zeros(len(hosts))
         failures = _failures(file)
     counts = np.bincount(status, minlength=3)
     pending = int(counts[layout.PENDING])
     silent_s = time.time() - starts[-1]["last_commit_at"] if starts else math.inf
     state = _state(path, starts, pending, silent_s)
     finite = likelihood[np.isfinite(likelihood)]
+    last = starts[-1] if starts else None
+    rate, recent = _rate(finished_at, last), _recent_rate(finished_at, last)
     return Summary(
         file=path,
         state=state,
@@ -140,8 +169,16 @@ def summarise(path: str) -> Summary:
         pending=pending,
         complete=pending == 0,
         simulations_per_s=rate,
-        time_left_s=pending / rate if rate and state == "running" else None,
+        time_left_s=pending / recent if recent and state == "running" else None,
         last_commit_s=silent_s,
+        last_result_s=time.time() - float(finished_at.max()) if len(finished_at) else None,
+        recent_simulations_per_s=recent,
+        elapsed_s=_elapsed_s(last, state),
+        n_ranks=last["n_ranks"] if last else 0,
+        n_ranks_alive=last["n_ranks"] - last["n_ranks_lost"] if last else 0,
+        n_slots=last["n_slots"] if last else 0,
+        n_slots_alive=last["n_slots_live"] if last else 0,
+        silent_hosts=_silent_hosts(hosts, heard_at, last),
         master_load=_master_load(starts),
         n_nonfinite=len(likelihood) - len(finite),
         best_likelihood=float(finite.max()) if len(finite) else None,
@@ -178,15 +215,69 @@ def _plain(value: Any) -> Any:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value.item()
 
 
-def _rate(file: Any, status: Any, starts: list[dict[str, Any]]) -> float | None:
-    """Simulations a second of the latest start, from its first assignment to its last result."""
+def _finished_at(file: Any, status: Any, starts: list[dict[str, Any]]) -> NDArray[np.float64]:
+    """When each result of the latest start came, in no order."""
     if not starts or not starts[-1]["first_assignment_at"]:
-        return None
+        return np.empty(0)
     mine = (file["simulations/start"][...] == len(starts) - 1) & (status != layout.PENDING)
-    if not mine.any():
+    found: NDArray[np.float64] = file["simulations/finished_at"][...][mine]
+    return found
+
+
+def _rate(finished_at: NDArray[np.float64], start: dict[str, Any] | None) -> float | None:
+    """Simulations a second of a start, from its first assignment to its last result."""
+    if start is None or not len(finished_at):
         return None
-    elapsed = float(file["simulations/finished_at"][...][mine].max()) - starts[-1]["first_assignment_at"]
-    return float(mine.sum() / elapsed) if elapsed > 0 else None
+    elapsed = float(finished_at.max()) - start["first_assignment_at"]
+    return float(len(finished_at) / elapsed) if elapsed > 0 else None
+
+
+def _recent_rate(finished_at: NDArray[np.float64], start: dict[str, Any] | None) -> float | None:
+    """Simulations a second up to the last result: of a minute, or of two results a slot where that is longer."""
+    if start is None or not len(finished_at):
+        return None
+    last = float(finished_at.max())
+    n_recent = max(int((finished_at > last - _RECENT_SECONDS).sum()), 2 * start["n_slots"], _RECENT_RESULTS)
+    if n_recent >= len(finished_at):
+        return _rate(finished_at, start)
+    place = len(finished_at) - n_recent - 1
+    elapsed = last - float(np.partition(finished_at, place)[place])
+    return n_recent / elapsed if elapsed > 0 else None
+
+
+def _elapsed_s(start: dict[str, Any] | None, state: str) -> float:
+    if start is None:
+        return 0.0
+    until = time.time() if state == "running" else start["ended_at"] or start["last_commit_at"]
+    return float(max(until - start["started_at"], 0.0))
+
+
+def _silent_hosts(hosts: list[str], heard_at: NDArray[np.float64], start: dict[str, Any] | None) -> list[SilentHost]:
+    if start is None:
+        return []
+    silent_s = start["last_commit_at"] - heard_at
+    silent = np.flatnonzero((heard_at > 0) & (silent_s > _SILENT_HOST_SECONDS))
+    found = [SilentHost(hosts[row], float(silent_s[row])) for row in map(int, silent)]
+    return sorted(found, key=lambda entry: -entry.silent_s)
+
+
+def standing(summary: Summary) -> Standing:
+    """Return a summary's few figures that change while a run goes on."""
+    return Standing(
+        state=summary.state,
+        n_simulations=summary.n_simulations,
+        completed=summary.completed,
+        failed=summary.failed,
+        per_s=summary.recent_simulations_per_s,
+        left_s=summary.time_left_s,
+        elapsed_s=summary.elapsed_s,
+        n_ranks_alive=summary.n_ranks_alive,
+        n_ranks=summary.n_ranks,
+        n_slots_alive=summary.n_slots_alive,
+        n_slots=summary.n_slots,
+        best_likelihood=summary.best_likelihood,
+        last_result_s=summary.last_result_s,
+    )
 
 
 def _master_load(starts: list[dict[str, Any]]) -> float | None:
@@ -209,7 +300,7 @@ def _failures(file: Any) -> list[Failures]:
 def _state(path: str, starts: list[dict[str, Any]], pending: int, silent_s: float) -> str:
     if not starts:
         return "stopped"
-    state = _STATES.get(starts[-1]["state"], _BROKEN)
+    state = layout.STATE_NAMES.get(starts[-1]["state"], _BROKEN)
     if state == "running" and (silent_s > _SILENT_SECONDS or _is_abandoned(path)):
         return "dead"
     if state == "complete" and pending:  # killed between an extension and the first note of its start
@@ -258,6 +349,7 @@ def as_text(summary: Summary) -> str:
         f"  simulations  {summary.n_simulations}: {summary.completed} completed, {summary.failed} failed, "
         f"{summary.pending} pending",
         f"  rate         {_rate_text(summary)}",
+        *_last_result_lines(summary),
         f"  likelihood   {_likelihood_text(summary)}",
         f"  time series  {_series_text(summary)}",
         *_start_lines(summary),
@@ -283,6 +375,12 @@ def _rate_text(summary: Summary) -> str:
         return "no result of the latest start yet"
     left = f", {duration(summary.time_left_s)} left" if summary.time_left_s else ""
     return f"{summary.simulations_per_s:.3g} simulations/s in the latest start{left}"
+
+
+def _last_result_lines(summary: Summary) -> list[str]:
+    if summary.state != "running" or summary.last_result_s is None:
+        return []
+    return [f"  last result  {duration(summary.last_result_s)} ago"]
 
 
 def _likelihood_text(summary: Summary) -> str:
@@ -311,9 +409,15 @@ def _start_lines(summary: Summary) -> list[str]:
     ]
 
 
+def silent_hosts_text(silent: list[SilentHost], n_shown: int = 6) -> str:
+    """Name hosts and for how long they had been silent at rank 0's last sign of life."""
+    named = ", ".join(f"{entry.host} for {duration(entry.silent_s)}" for entry in silent[:n_shown])
+    return named + (f" and {len(silent) - n_shown} more" if len(silent) > n_shown else "")
+
+
 def _trouble_lines(summary: Summary, last: dict[str, Any]) -> list[str]:
     """What slows the latest start down without ending it."""
-    lines = []
+    lines = [f"  silent       {silent_hosts_text(summary.silent_hosts)}"] if summary.silent_hosts else []
     if last["n_ranks_lost"]:
         alive = f"{last['n_slots_live']} of {last['n_slots']} slots alive"
         lines.append(f"  lost         {last['n_ranks_lost']} of {last['n_ranks']} ranks, {alive}")
@@ -331,11 +435,6 @@ def _plan_text(plan: dict[str, Any]) -> str:
     return f"{where}; {plan['n_iterations']} iterations; parameters: {plan['parameters'].split(':')[0]}"
 
 
-def _visible(line: str) -> str:
-    """Show what would steer a terminal as its code."""
-    return "".join(letter if letter.isprintable() or letter == "\t" else ascii(letter)[1:-1] for letter in line)
-
-
 def _failure_lines(failures: list[Failures]) -> list[str]:
     if not failures:
         return []
@@ -346,5 +445,5 @@ def _failure_lines(failures: list[Failures]) -> list[str]:
     lines = [f"  failures     {sum(by_cause.values())} attempts: {causes}; the commonest:"]
     for entry in failures[:3]:
         lines.append(f"    {entry.attempts} x {entry.cause}:")
-        lines += [f"      {_visible(line)}" for line in entry.text.splitlines()[-6:]]
+        lines += [f"      {visible(line)}" for line in entry.text.splitlines()[-6:]]
     return lines

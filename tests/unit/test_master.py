@@ -129,6 +129,22 @@ def test_a_silent_ranks_rows_go_to_others_and_its_late_results_are_stored_once(d
     assert directed.attempts()[row] == 1
 
 
+def test_the_file_knows_when_each_host_was_last_heard_of(directed: Directed) -> None:
+    directed.ready(0, 1, 1)
+    directed.fall_silent(2)
+    from mosaic_mpi.results import Results as Found
+
+    results = Found(directed.path)
+    heard_at = results.table("hosts/heard_at")
+    row_of = {name.decode(): row for row, name in enumerate(results.table("hosts/name")[:4])}
+    heard = {name: heard_at[row_of[name]] for name in ("a", "b", "c")}
+    beaten = results.table("starts/last_commit_at")[0]
+    assert heard["a"] == pytest.approx(beaten, abs=0.05), "rank 0 hears itself"
+    assert beaten - heard["c"] < SILENCE_S
+    assert heard["b"] < heard["c"]
+    assert not heard_at[3:].any()
+
+
 def test_a_late_failure_of_a_rank_given_up_blames_nobody(directed: Directed) -> None:
     directed.ready(0, 1, 1)
     directed.master.step(False)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 
 from mosaic_mpi.layout import TABLES, Table
+from mosaic_mpi.standing import Standing, as_line, as_rows
+from mosaic_mpi.summary import Summary
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -37,3 +41,28 @@ def test_every_option_is_known_to_the_program() -> None:
     foreign = {*slurm, "--oversubscribe", "--mpirun", '--oversubscribe"'}
     options = {word for word in words if word.startswith("--") and word not in foreign}
     assert options <= known, options - known
+
+
+def test_every_key_of_status_is_told_of() -> None:
+    told = set()
+    for line in README.read_text().splitlines():
+        if line.startswith("| `"):
+            told |= set(re.findall(r"`(\w+)`", line.split("|")[1]))
+    keys = {field.name for field in fields(Summary)}
+    assert keys <= told, keys - told
+
+
+def test_the_line_of_the_log_is_the_programs() -> None:
+    (shown,) = [line for line in README.read_text().splitlines() if line.startswith("progress at=")]
+    standing = Standing("running", 10_000, 4320, 1, 12.3, 461.0, 351.0, 4, 4, 480, 480, -1234.57, 0.2)
+    assert [pair.partition("=")[0] for pair in shown.split()] == [
+        pair.partition("=")[0] for pair in as_line(standing).split()
+    ]
+    assert shown.split()[2:] == as_line(standing).split()[2:]
+
+
+def test_the_picture_of_the_display_is_of_this_program() -> None:
+    picture = (README.parent / "docs" / "display.svg").read_text().replace("&#160;", " ")
+    standing = Standing("running", 40, 15, 0, 0.4, 60.0, 36.0, 1, 1, 2, 2, -8534.6, 1.0)
+    assert [row.label for row in as_rows(standing) if row.label not in picture] == []
+    assert set(re.findall(r"https?://[^\s\"']+", picture)) == {"http://www.w3.org/2000/svg"}

@@ -7,7 +7,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import add_rows, begin, finished_run, make_plan, simulate, small_config
+from helpers import (
+    VERSIONS,
+    PlanOptions,
+    add_rows,
+    begin,
+    finished_run,
+    load_plan,
+    make_plan,
+    simulate,
+    small_config,
+    write_config,
+)
 
 import mosaic_mpi
 from mosaic_mpi import layout
@@ -160,3 +171,35 @@ def test_a_run_killed_before_its_spool_was_made_gives_an_empty_channel(tmp_path:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere\.h5: no such file"):
         mosaic_mpi.open(str(tmp_path / "nowhere.h5"))
+
+
+def test_observations_have_the_axes_of_channels(tmp_path: Path) -> None:
+    cases = [[1.0, None, 3.0], ["NA", 5.0, 6.0]]
+    config = small_config(("ETH", "KEN"), n_days=3, reported_cases=cases)
+    finished_run(tmp_path / "run.h5", make_plan(tmp_path, 2, config=config))
+    found = mosaic_mpi.open(str(tmp_path / "run.h5")).observed()
+    assert (found.dims, found.name, found.dtype) == (("location", "time"), "reported_cases", np.float64)
+    assert found.sel(location="ETH").values.tolist()[::2] == [1.0, 3.0]
+    assert np.isnan(found.values[[0, 1], [1, 0]]).all()
+    assert found.sel(location="KEN", time="2023-02-03").item() == 6.0
+    with pytest.raises(InputError, match="did you mean reported_cases"):
+        mosaic_mpi.open(str(tmp_path / "run.h5")).observed("reported_case")
+
+
+def test_observations_are_cut_to_the_locations_of_the_run(tmp_path: Path) -> None:
+    config = write_config(tmp_path, small_config(("ETH", "KEN"), n_days=3, reported_deaths=[[1.0] * 3, [2.0] * 3]))
+    options = PlanOptions(config=config, locations=("KEN",), n_simulations=2, simulator="fake:")
+    plan = load_plan(options, VERSIONS)
+    finished_run(tmp_path / "run.h5", plan)
+    found = mosaic_mpi.open(str(tmp_path / "run.h5")).observed("reported_deaths")
+    assert found.location.values.tolist() == ["KEN"]
+    assert (found.values == 2.0).all()
+
+
+def test_arrow_has_what_pandas_has(tmp_path: Path) -> None:
+    finished_run(tmp_path / "run.h5", make_plan(tmp_path, 5), rows=[0, 2])
+    run = mosaic_mpi.open(str(tmp_path / "run.h5"))
+    table = run.arrow()
+    assert table.column_names == ["sim", "likelihood", *run.parameter_names]
+    assert table["sim"].to_pylist() == [1, 3]
+    assert table["likelihood"].to_pylist() == run.parameters()["likelihood"].tolist()
