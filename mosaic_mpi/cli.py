@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands)
     _add_status(commands)
+    _add_report(commands)
     _add_export(commands)
     _add_sample(commands)
     return parser
@@ -167,6 +168,23 @@ def _add_status(commands: argparse._SubParsersAction[_Parser]) -> None:
     status.set_defaults(function=_status)
 
 
+def _add_report(commands: argparse._SubParsersAction[_Parser]) -> None:
+    report = commands.add_parser(
+        "report", allow_abbrev=False, help="one HTML page about a run, also while it runs; needs no network"
+    )
+    report.add_argument("file", metavar="FILE", help="results file")
+    report.add_argument("--output", default="report.html", metavar="OUT.html", help="(report.html)")
+    report.add_argument(
+        "--follow",
+        type=_seconds,
+        nargs="?",
+        const=60.0,
+        metavar="S",
+        help="write it again every so many seconds (60) until the run ends; an open page loads itself again",
+    )
+    report.set_defaults(function=_report)
+
+
 def _add_export(commands: argparse._SubParsersAction[_Parser]) -> None:
     export = commands.add_parser("export", allow_abbrev=False, help="results as Parquet tables")
     export.add_argument("file", metavar="FILE", help="results file")
@@ -249,6 +267,17 @@ def _status(options: argparse.Namespace, words: Sequence[str]) -> int:
     summary = summarise(options.file)
     print(as_json(summary) if options.json else as_text(summary))
     return check_code(summary) if options.check else EXIT_COMPLETE
+
+
+def _report(options: argparse.Namespace, words: Sequence[str]) -> int:
+    environment.use_one_thread()  # before anything imports NumPy; a login node is shared
+    from mosaic_mpi.report.writer import described, follow, write
+
+    if options.follow:
+        follow(options.file, options.output, options.follow, lambda line: print(line, flush=True))
+    else:
+        print(described(write(options.file, options.output), options.output))
+    return EXIT_COMPLETE
 
 
 def _export(options: argparse.Namespace, words: Sequence[str]) -> int:
