@@ -1,7 +1,7 @@
 """Saved time series against observations: weighted median and bands, location by location.
 
-Owns the choice of simulations to read: a few hundred, drawn in proportion to their weights, stand for any number. Pure
-NumPy.
+Owns the choice of simulations to read: a few hundred, drawn in proportion to their weights, stand for any number.
+Pure NumPy.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def _bands(results: Results, name: str, observed: Floats | None, rows: Integers,
     counted = np.ones(shape, bool) if observed is None else np.isfinite(observed)
     counted[:, :scored_from] = False
     points, sums = _draws(results, name, rows, counts, each, counted)
-    quantiles = np.quantile(points, LEVELS, axis=0)
+    quantiles = np.quantile(points, LEVELS, axis=0).astype(np.float64)
     means = None if observed is None else _means(observed[None], each)[0]
     begin = np.datetime64(header.dates[0], "D")
     days = begin + np.arange(0, n_days, each)

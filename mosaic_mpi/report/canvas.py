@@ -17,18 +17,19 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from mosaic_mpi.report.wording import MINUS, SPACE
 
 # Each stands for a variable of page.css; no figure uses any other colour, but for images.
-INK, MUTED, GRID = "#010101", "#020202", "#030303"
+INK, MUTED, GRID, SURFACE = "#010101", "#020202", "#030303", "#080808"
 BLUE, ORANGE, GREEN, GREY = "#040404", "#050505", "#060606", "#070707"
 _VARIABLES = {
     INK: "ink",
     MUTED: "muted",
     GRID: "grid",
+    SURFACE: "surface",
     BLUE: "blue",
     ORANGE: "orange",
     GREEN: "green",
@@ -38,16 +39,16 @@ BLUE_RGB, ORANGE_RGB, GREY_RGB = (38, 132, 196), (222, 110, 24), (128, 138, 150)
 """Of images, which cannot take variables: readable on light and on dark."""
 
 WIDE, NARROW = 1080, 370
-"""Widths of the two variants of figures that fill the page, in the units in which text is 11 high."""
+"""Widths of the two variants of figures that fill the page, in the units in which text is 12 high."""
 
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "mosaic_mpi",
     "font.family": "DejaVu Sans",
-    "font.size": 11.0,
-    "axes.labelsize": 11.0,
-    "xtick.labelsize": 10.0,
-    "ytick.labelsize": 10.0,
+    "font.size": 12.0,
+    "axes.labelsize": 12.0,
+    "xtick.labelsize": 11.0,
+    "ytick.labelsize": 11.0,
     "text.color": INK,
     "axes.labelcolor": MUTED,
     "axes.edgecolor": GRID,
@@ -81,7 +82,7 @@ class Canvas:
     Parameters
     ----------
     width, height : float
-        In units in which text is 11 high.
+        In units in which text is 12 high.
     title : str
         What the vertical axis shows, written above it.
     left, right, top, bottom : float
@@ -94,10 +95,10 @@ class Canvas:
         height: float,
         title: str = "",
         *,
-        left: float = 46,
+        left: float = 48,
         right: float = 12,
-        top: float = 26,
-        bottom: float = 40,
+        top: float = 28,
+        bottom: float = 42,
     ) -> None:
         self.width, self.height = width, height
         with rc_context(_STYLE):
@@ -111,8 +112,8 @@ class Canvas:
 
     def text(self, x: float, y: float, text: str, **style: Any) -> None:
         """Write somewhere on the figure, from its lower left corner."""
-        style = {"color": INK, "fontfamily": "DejaVu Sans", "fontsize": 11.0} | style
-        self.figure.text(x / self.width, y / self.height, _literal(text), **style)
+        shown: dict[str, Any] = {"color": INK, "fontfamily": "DejaVu Sans", "fontsize": 12.0} | style
+        self.figure.text(x / self.width, y / self.height, _literal(text), **shown)
 
     def few_ticks(self, x: int = 5, y: int = 4, whole_x: bool = False, whole_y: bool = False) -> None:
         """Have about so many ticks an axis."""
@@ -145,8 +146,14 @@ _NO_METADATA = ("Date", "Creator", "Format", "Type")
 def _body(svg: str, prefix: str) -> str:
     """What stands within matplotlib's svg element, made fit for a page with other figures."""
     body = svg[svg.index(">", svg.index("<svg")) + 1 : svg.rindex("</svg>")]
-    body = re.sub(r"<defs>\s*<style[^>]*>.*?</style>\s*</defs>|<metadata>.*?</metadata>|<!--.*?-->", "", body, flags=re.S)
-    body = re.sub(r' id="(?:figure|axes|patch|line2d|matplotlib\.axis|xtick|ytick|text|FillBetween\w*|\w*Collection)_\d+"', "", body)
+    body = re.sub(
+        r"<defs>\s*<style[^>]*>.*?</style>\s*</defs>|<metadata>.*?</metadata>|<!--.*?-->", "", body, flags=re.S
+    )
+    body = re.sub(
+        r' id="(?:figure|axes|patch|line2d|matplotlib\.axis|xtick|ytick|text|FillBetween\w*|\w*Collection)_\d+"',
+        "",
+        body,
+    )
     body = re.sub(r' id="', f' id="{prefix}-', body)
     body = body.replace("url(#", f"url(#{prefix}-").replace('xlink:href="#', f'href="#{prefix}-')
     body = body.replace('xlink:href="data:', 'href="data:')
@@ -199,3 +206,10 @@ def bare(axes: Any) -> None:
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.tick_params(length=0)
+
+
+def plain_log_ticks(axis: Any) -> None:
+    """Label a logarithmic axis at powers of ten, with numbers that people read."""
+    axis.set_major_locator(LogLocator(10, numticks=7))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    axis.set_minor_locator(NullLocator())

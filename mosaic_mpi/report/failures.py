@@ -77,7 +77,9 @@ def gather(snapshot: Snapshot) -> FailureReport:
     for row in used:
         cause = _text(causes[row])
         by_cause[cause] = by_cause.get(cause, 0) + int(counts[row])
-    kinds = [_kind(snapshot, int(row), _text(causes[row]), int(counts[row]), _text(texts[row])) for row in used[:_N_TEXTS]]
+    kinds = [
+        _kind(snapshot, int(row), _text(causes[row]), int(counts[row]), _text(texts[row])) for row in used[:_N_TEXTS]
+    ]
     return FailureReport(
         by_cause=dict(sorted(by_cause.items(), key=lambda entry: -entry[1])),
         kinds=kinds,

@@ -95,7 +95,8 @@ def _what(snapshot: Snapshot) -> str:
     saved = f", saving {say.some(plan['save'])}" if plan["save"] else ""
     return (
         f"{say.count(snapshot.n_simulations, 'simulation')} of {say.count(header.n_iterations, 'iteration')} each "
-        f"for {where} over {days} ({header.dates[0]} to {header.dates[-1]}), {source_words(plan['parameters'])}{saved}."
+        f"for {where} over {days} ({header.dates[0]} to {header.dates[-1]}), "
+        f"{source_words(plan['parameters'])}{saved}."
     )
 
 
@@ -117,7 +118,7 @@ def _standing(snapshot: Snapshot) -> str:
         case _ if not snapshot.summary.starts:
             return f"It has not started yet: {total} simulations to do."
         case "complete" if not done:
-            return f"The run has ended, and every simulation failed ({say.whole(failed)} of {total}): see the errors below."
+            return f"The run has ended, and all of its {total} simulations failed: see the errors below."
         case "complete":
             return f"The run is complete: {counts}."
         case "running":
@@ -126,8 +127,8 @@ def _standing(snapshot: Snapshot) -> str:
             return f"It is running: {counts}, {say.whole(left)} to do{eta}; its last sign of life is {ago} old."
         case "dead":
             return (
-                f"Rank 0 ended without a word, {ago} ago (killed, or its node died): {counts}, {say.whole(left)} to do. "
-                "Nothing is lost; the same command resumes."
+                f"Rank 0 ended without a word, {ago} ago (killed, or its node died): {counts}, {say.whole(left)} "
+                "to do. What was stored is safe; the same command resumes."
             )
         case "too many failures":
             return f"It was stopped because too many simulations failed: {counts}, {say.whole(left)} to do."
@@ -143,7 +144,7 @@ def _price(snapshot: Snapshot, cost: Cost, ledger: Ledger) -> str:
     starts = f" in {say.count(snapshot.n_starts, 'start')}" if snapshot.n_starts > 1 else ""
     verb = "It has taken" if snapshot.is_running else "It took"
     used = f", of which {say.percent(ledger.efficiency)} went into completed simulations" if ledger.total else ""
-    slots = say.count(cost.n_slots, "slot")
+    slots = ("up to " if snapshot.n_starts > 1 else "") + say.count(cost.n_slots, "slot")
     return f"{verb} {say.span(cost.seconds)}{starts} on {slots} of {where}: {say.hours(cost.core_s)}{used}."
 
 
@@ -172,11 +173,17 @@ def key_figures(snapshot: Snapshot, cost: Cost, ledger: Ledger) -> list[KeyFigur
     median = float(np.median(completed.elapsed_s)) if len(completed) else math.nan
     return [
         KeyFigure("Completed", say.whole(len(completed)), f"of {say.count(snapshot.n_simulations, 'simulation')}"),
-        KeyFigure("Failed", say.whole(snapshot.n_failed), f"{say.whole(int(snapshot.failed_attempts.sum()))} failed attempts"),
-        KeyFigure("Cost", say.number(cost.core_s / 3600), "core-hours (slots × time)"),
+        KeyFigure(
+            "Failed",
+            say.whole(snapshot.n_failed),
+            f"{say.whole(int(snapshot.failed_attempts.sum()))} failed attempts",
+        ),
+        KeyFigure("Cost", say.number(cost.core_s / 3600), f"core-hours (slots {say.TIMES} time)"),
         KeyFigure("Efficiency", say.percent(ledger.efficiency), "busy by all slot time"),
         KeyFigure("Simulation", say.span(median), "in a slot, median"),
-        KeyFigure("Throughput", "none" if rate is None else say.number(3600 * rate), "simulations an hour, latest start"),
+        KeyFigure(
+            "Throughput", "none" if rate is None else say.number(3600 * rate), "simulations an hour, latest start"
+        ),
         KeyFigure("Best fit", say.likelihood(float(finite.max())) if len(finite) else "none", "log-likelihood"),
         KeyFigure("Effective size", say.number(importance.kish(weights)) if len(finite) else "none", "draws, Kish"),
     ]
@@ -190,16 +197,17 @@ def weight_words(snapshot: Snapshot, curve: importance.Curve) -> list[str]:
     heaviest = int(np.argmax(weights))
     name = say.whole(int(snapshot.completed.sim_id[heaviest]))
     share = say.percent(float(weights[heaviest]))
-    worth = f"{say.whole(n)} weighted simulations say as much as about {say.number(size)} unweighted draws of the posterior"
+    draws = "unweighted draw" if size < 1.005 else "unweighted draws"
+    worth = f"{say.whole(n)} weighted simulations say as much as {say.number(size)} {draws} of the posterior"
     if size < _FEW:
         verdict = (
-            f"{worth}: simulation {name} alone holds {share} of all weight. That is a best fit, and not an estimate of "
-            "uncertainty: intervals made with these weights would be far too narrow."
+            f"{worth}: simulation {name} alone holds {share} of all weight. That is a best fit, and not an "
+            "estimate of uncertainty: intervals made with these weights would be far too narrow."
         )
     elif size < _SOME:
         verdict = (
-            f"{worth}; the heaviest, simulation {name}, holds {share} of all weight. Enough to see where the likelihood "
-            "points, too few for intervals."
+            f"{worth}; the heaviest, simulation {name}, holds {share} of all weight. Enough to see where the "
+            "likelihood points, too few for intervals."
         )
     elif size < _MANY:
         verdict = f"{worth}. Enough for medians and rough 90 % intervals; the tails rest on few simulations."
@@ -212,13 +220,15 @@ def _growth(curve: importance.Curve) -> str:
     half, whole = float(curve.kish[(len(curve.n) - 1) // 2]), float(curve.kish[-1])
     if len(curve.n) < 20 or half <= 0:
         return ""
+    if max(half, whole) < _FEW:
+        return "Each better simulation took all weight so far, so the number of simulations says nothing yet."
     change = whole / half
     was = f"(from {say.number(half)} at half of the simulations to {say.number(whole)})"
     if change < 0.8:
-        return f"It fell in the second half {was}: better simulations keep turning up, so the best region is not exhausted."
+        return f"It fell in the second half {was}: better simulations keep turning up, the best may be still to come."
     if change > 1.5:
         return f"It still grows {was}: more simulations make the weighted draws better."
-    return f"It hardly grew in the second half {was}: more simulations of the same prior will help slowly, if at all."
+    return f"It changed little in the second half {was}: more simulations of the same prior will help slowly."
 
 
 def flattening_words(flattened: importance.Flattened) -> str:
@@ -228,8 +238,8 @@ def flattening_words(flattened: importance.Flattened) -> str:
         return f"Weighted draws use the likelihood's own weights (effective sample size {size})."
     return (
         f"Because the likelihood's own weights rest on too few simulations for a picture, weighted draws here use "
-        f"flattened weights, w^(1/T) with T = {say.number(flattened.temperature)}, whose effective sample size is {size}. They show "
-        "in which direction the likelihood pulls; their intervals are no posterior."
+        f"flattened weights, w^(1/T) with T = {say.number(flattened.temperature)}, whose effective sample size is "
+        f"{size}. They show in which direction the likelihood pulls; their intervals are no posterior."
     )
 
 
@@ -249,5 +259,7 @@ def iteration_words(snapshot: Snapshot) -> str:
         f"{say.number(within)} (median); between simulations the middle half spans {say.number(between)}."
     )
     if between > 0 and within > 0.5 * between:
-        return text + " Chance is a large part of the difference: more iterations would tell simulations apart better."
+        return (
+            text + " Chance is a large part of the difference: more iterations would tell simulations apart better."
+        )
     return text + " The parameters, not chance, make most of the difference."

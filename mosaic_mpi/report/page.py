@@ -12,6 +12,7 @@ from typing import Any
 import jinja2
 import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from mosaic_mpi._version import __version__
 from mosaic_mpi.errors import InputError
@@ -48,9 +49,11 @@ _N_CORRELATED = 12
 _N_PAIRS = 8
 _N_MAP_COLUMNS = 24
 _N_PARAMETER_ROWS = 200
+_FULL_SHIFT = 1.5
+"""Shift, in prior standard deviations, that has the full colour; less where none is so large."""
 _N_SPREAD_POINTS = 1500
-_LEFT_OUT = 0.01
-"""Share of the lowest log-likelihoods that would otherwise fill the axis."""
+_REACH = 4.0
+"""Log-likelihoods are shown down to so many times the distance from the best to the median."""
 
 
 def render(snapshot: Snapshot, refresh_s: float | None = None) -> str:
@@ -77,7 +80,7 @@ def render(snapshot: Snapshot, refresh_s: float | None = None) -> str:
     state, kind = overview.state(snapshot)
     flattened = importance.flatten(snapshot.completed.likelihood)
     style = Path(__file__).with_name("templates").joinpath("page.css").read_text()
-    return environment.get_template("page.html").render(
+    text: str = environment.get_template("page.html").render(
         title=f"{Path(snapshot.results.path).name}: {state}",
         name=Path(snapshot.results.path).name,
         style=Markup(style),
@@ -97,9 +100,11 @@ def render(snapshot: Snapshot, refresh_s: float | None = None) -> str:
         weights=_weights(snapshot),
         parameters=_parameters(snapshot, flattened),
         series=_series(snapshot, flattened),
+        is_plain=flattened.is_plain,
         flattening=overview.flattening_words(flattened) if flattened.weights.any() else "",
         provenance=provenance(snapshot),
     )
+    return text
 
 
 # ---- how it went ------------------------------------------------------------------------------------
@@ -122,10 +127,12 @@ def _progress(snapshot: Snapshot, slots: SlotTime) -> dict[str, Any] | None:
     )
     shares = [(name, seconds / 3600, seconds / ledger.total if ledger.total else 0.0) for name, seconds in uses]
     return {
-        "throughput": Markup(run_figures.throughput(slots, failed)) if snapshot.n_completed or len(failed) else None,
+        "throughput": Markup(run_figures.throughput(slots, snapshot.hosts, failed))
+        if snapshot.n_completed or len(failed)
+        else None,
         "timeline": Markup(run_figures.timeline(slots, snapshot.hosts, failed)) if slots.n_places else None,
         "has_failures": len(failed) > 0,
-        "unit": slots.timeline(1, 128, snapshot.hosts).unit if slots.n_places else "",
+        "row": _row_words(slots.timeline(1, run_figures.MOST_ROWS, snapshot.hosts).unit) if slots.n_places else "",
         "n_places": slots.n_places,
         "uses": shares,
         "total_h": ledger.total / 3600,
@@ -133,6 +140,12 @@ def _progress(snapshot: Snapshot, slots: SlotTime) -> dict[str, Any] | None:
         "n_starts": snapshot.n_starts,
         "lost": [start for start in snapshot.summary.starts if start["n_ranks_lost"]],
     }
+
+
+def _row_words(unit: str) -> str:
+    if unit.startswith("slot"):
+        return "each"
+    return f"for {'each host' if unit == 'host' else unit}, paler where some of its slots are idle"
 
 
 def _times(snapshot: Snapshot) -> dict[str, Any] | None:
@@ -173,7 +186,7 @@ def _likelihood(snapshot: Snapshot) -> dict[str, Any] | None:
     from mosaic_mpi.report import fit_figures
 
     values = completed.likelihood[finite]
-    lowest = float(np.quantile(values, _LEFT_OUT)) if len(values) >= 100 else float(values.min())
+    lowest = _lowest_shown(values)
     best = finite[np.argsort(-values, kind="stable")[:5]]
     top = [
         {
@@ -186,10 +199,10 @@ def _likelihood(snapshot: Snapshot) -> dict[str, Any] | None:
     curve = importance.curve(completed.likelihood)
     return {
         "distribution": Markup(fit_figures.likelihood_distribution(values, lowest)),
-        "is_cut": len(values) >= 100,
+        "n_below": int((values < lowest).sum()),
         "lowest": lowest,
         "best_so_far": Markup(fit_figures.best_so_far(curve)),
-        "spread": _spread(snapshot),
+        "spread": _spread(snapshot, lowest),
         "iteration_words": overview.iteration_words(snapshot),
         "quantiles": np.quantile(values, [0.05, 0.5, 0.95]).tolist(),
         "n_finite": len(finite),
@@ -198,16 +211,23 @@ def _likelihood(snapshot: Snapshot) -> dict[str, Any] | None:
     }
 
 
-def _spread(snapshot: Snapshot) -> Markup | None:
+def _lowest_shown(likelihood: NDArray[np.float64]) -> float:
+    """Where the axis of log-likelihoods begins: what is hopeless would otherwise fill it."""
+    best, median = float(likelihood.max()), float(np.median(likelihood))
+    return max(float(likelihood.min()), best - _REACH * max(best - median, 1e-9))
+
+
+def _spread(snapshot: Snapshot, lowest: float) -> Markup | None:
     from mosaic_mpi.report import fit_figures
 
     values = snapshot.completed.iteration_likelihood
-    rows = np.flatnonzero(np.isfinite(values).all(axis=1) & np.isfinite(snapshot.completed.likelihood))
+    likelihood = snapshot.completed.likelihood
+    rows = np.flatnonzero(np.isfinite(values).all(axis=1) & np.isfinite(likelihood) & (likelihood >= lowest))
     if values.shape[1] < 2 or len(rows) < 2:
         return None
     rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), _N_SPREAD_POINTS)).round().astype(np.int64)]
     spread = np.ptp(values[rows], axis=1)
-    return Markup(fit_figures.iteration_spread(snapshot.completed.likelihood[rows], spread))
+    return Markup(fit_figures.iteration_spread(likelihood[rows], spread))
 
 
 def _weights(snapshot: Snapshot) -> dict[str, Any] | None:
@@ -249,18 +269,22 @@ def _parameters(snapshot: Snapshot, flattened: importance.Flattened) -> dict[str
         for title, entries in groups
         if entries
     ]
+    full = min(max((abs(parameter.shift) for parameter in local), default=1.0), _FULL_SHIFT)
     return {
         "shifts": shifts,
         "n": len(shifts.parameters),
         "n_informed": len(shifts.informed),
         "panels": panels,
-        "map": _shift_map(shifts, snapshot.results.locations, local),
+        "map": _shift_map(shifts, snapshot.results.locations, local, full),
+        "full_shift": full,
         "correlations": _correlations(shifts),
         "rows": shifts.parameters[:_N_PARAMETER_ROWS],
     }
 
 
-def _shift_map(shifts: ParameterShifts, locations: tuple[str, ...], local: list[Parameter]) -> Markup | None:
+def _shift_map(
+    shifts: ParameterShifts, locations: tuple[str, ...], local: list[Parameter], full: float
+) -> Markup | None:
     if len(locations) < 2 or not local:
         return None
     from mosaic_mpi.report import parameter_figures
@@ -272,7 +296,7 @@ def _shift_map(shifts: ParameterShifts, locations: tuple[str, ...], local: list[
         if parameter.key in keys:
             place = locations.index(parameter.location), keys.index(parameter.key)
             shift[place], is_informed[place] = parameter.shift, parameter.distance > shifts.noise
-    return Markup(parameter_figures.shift_map(keys, locations, shift, is_informed))
+    return Markup(parameter_figures.shift_map(keys, locations, shift / full, is_informed))
 
 
 def _correlations(shifts: ParameterShifts) -> dict[str, Any] | None:
@@ -303,7 +327,9 @@ def _correlations(shifts: ParameterShifts) -> dict[str, Any] | None:
 def _series(snapshot: Snapshot, flattened: importance.Flattened) -> dict[str, Any]:
     saved = snapshot.results.channels
     if not saved:
-        return {"why": "No time series were saved; start a run with --save reported_cases,reported_deaths to have them."}
+        return {
+            "why": "No time series were saved; start a run with --save reported_cases,reported_deaths to have them."
+        }
     if not snapshot.n_completed:
         return {"why": "No simulation is completed, so there is no time series yet."}
     try:
@@ -354,4 +380,3 @@ def _channel(bands: Bands, locations: tuple[str, ...]) -> dict[str, Any]:
         "panels": panels,
         "totals": totals,
     }
-

@@ -7,19 +7,29 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mosaic_mpi.report.canvas import BLUE, BLUE_RGB, GREY, INK, NARROW, ORANGE_RGB, WIDE, Canvas, bare, cut, image
+from mosaic_mpi.report.canvas import (
+    BLUE,
+    BLUE_RGB,
+    GREY,
+    GRID,
+    INK,
+    NARROW,
+    ORANGE_RGB,
+    WIDE,
+    Canvas,
+    bare,
+    cut,
+    image,
+)
 from mosaic_mpi.report.parameter_shifts import Parameter, ParameterShifts
 from mosaic_mpi.report.weights import kish
 
 Floats = NDArray[np.float64]
 
-_STRONGEST = 1.5
-"""Shift, in prior standard deviations, that has the full colour."""
-
 
 def density(shifts: ParameterShifts, parameter: Parameter) -> str:
     """Prior draws, filled, and weighted draws, as a line."""
-    canvas = Canvas(300, 128, left=10, right=10, top=6, bottom=24)
+    canvas = Canvas(210, 112, left=8, right=8, top=4, bottom=24)
     axes = canvas.axes
     prior, posterior = shifts.prior[:, parameter.column], shifts.posterior[:, parameter.column]
     low, high = np.quantile(prior, [0.005, 0.995])
@@ -34,7 +44,7 @@ def density(shifts: ParameterShifts, parameter: Parameter) -> str:
     axes.set_xlim(low, high)
     axes.set_yticks([])
     axes.grid(False)
-    canvas.few_ticks(4)
+    canvas.few_ticks(3)
     axes.set_yticks([])
     return canvas.svg(f"{parameter.name}: prior draws and weighted draws")
 
@@ -49,7 +59,9 @@ def _kernel(grid: Floats, values: Floats, weights: Floats) -> Floats:
     fine = np.linspace(grid[0] - 3 * width, grid[-1] + 3 * width, 600)
     counts, _ = np.histogram(values, fine, weights=weights)
     centres = (fine[1:] + fine[:-1]) / 2
-    found: Floats = np.exp(-0.5 * np.square((grid[:, None] - centres) / width)) @ counts / (width * np.sqrt(2 * np.pi))
+    found: Floats = (
+        np.exp(-0.5 * np.square((grid[:, None] - centres) / width)) @ counts / (width * np.sqrt(2 * np.pi))
+    )
     return found
 
 
@@ -61,7 +73,7 @@ def shift_map(keys: Sequence[str], locations: Sequence[str], shift: Floats, is_i
     keys, locations : sequence of str
         Columns and rows.
     shift : ndarray of float64, shape (n_locations, n_keys)
-        In standard deviations of the prior; NaN where there is none.
+        1 and beyond have the full colour; NaN where there is none.
     is_informed : ndarray of bool, shape (n_locations, n_keys)
         What chance does not explain; the rest is pale.
     """
@@ -74,8 +86,10 @@ def shift_map(keys: Sequence[str], locations: Sequence[str], shift: Floats, is_i
         wide = min(width, left + 12 + 46 * len(keys))
         canvas = Canvas(wide, top + 8 + row_height * len(locations), left=left, right=10, top=top, bottom=8)
         axes = canvas.axes
-        image(axes, signed_image(shift / _STRONGEST, is_informed), (0, len(keys), len(locations), 0))
+        image(axes, signed_image(shift, is_informed), (0, len(keys), len(locations), 0))
         bare(axes)
+        axes.hlines(range(len(locations) + 1), 0, len(keys), color=GRID, linewidth=0.6)
+        axes.vlines(range(len(keys) + 1), 0, len(locations), color=GRID, linewidth=0.6)
         axes.xaxis.tick_top()
         axes.set_xticks(np.arange(len(keys)) + 0.5, keys, rotation=90, fontsize=size)
         step = max(1, int(np.ceil(11 / row_height)))
@@ -90,19 +104,21 @@ def signed_image(values: Floats, is_strong: NDArray[np.bool_]) -> NDArray[np.uin
     size = np.clip(np.abs(np.nan_to_num(values)), 0, 1)
     pixels = np.empty((*values.shape, 4))
     pixels[..., :3] = np.where((np.nan_to_num(values) < 0)[..., None], BLUE_RGB, ORANGE_RGB)
-    pixels[..., 3] = 255 * size * np.where(is_strong, 1.0, 0.3)
+    pixels[..., 3] = 255 * size * np.where(is_strong, 1.0, 0.4)
     return pixels.round().astype(np.uint8)
 
 
 def correlation_map(names: Sequence[str], values: Floats, noise: float) -> str:
     """Correlations of the weighted draws, with numbers in the cells."""
     n = len(names)
-    canvas = Canvas(520, 130 + 27 * n, left=150, right=8, top=122, bottom=8)
+    canvas = Canvas(420, 128 + 23 * n, left=132, right=6, top=122, bottom=6)
     axes = canvas.axes
-    image(axes, signed_image(values, np.abs(values) > noise), (0, n, n, 0))
+    shown = np.where(np.eye(n, dtype=bool), np.nan, values)
+    image(axes, signed_image(shown, np.abs(values) > noise), (0, n, n, 0))
     bare(axes)
+    axes.plot([0, n], [0, n], color=GRID, linewidth=1)
     axes.xaxis.tick_top()
-    labels = [cut(name, 19) for name in names]
+    labels = [cut(name, 18) for name in names]
     axes.set_xticks(np.arange(n) + 0.5, labels, rotation=90, fontsize=10)
     axes.set_yticks(np.arange(n) + 0.5, labels, fontsize=10)
     for row in range(n):

@@ -1,7 +1,7 @@
 """What the run says about parameters: prior draws against likelihood-weighted draws.
 
-Owns the comparison and its reading of parameters, of the simulations that matter and block by block, since the whole table
-may be larger than the memory. Pure NumPy.
+Owns the comparison and its reading of parameters, of the simulations that matter and block by block, since the whole
+table may be larger than the memory. Pure NumPy.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def gather(results: Results, rows: Integers, weights: Floats) -> ParameterShifts
     prior_rows = np.sort(rows)[np.linspace(0, len(rows) - 1, min(len(rows), _N_DRAWS)).round().astype(np.int64)]
     heavy_rows, heavy = _heavy(rows, weights)
     prior, posterior = _read(results, prior_rows), _read(results, heavy_rows)
-    known = np.isfinite(prior).all(axis=0) & np.isfinite(posterior).all(axis=0)
+    known: NDArray[np.bool_] = np.isfinite(np.concatenate([prior, posterior])).all(axis=0)
     spread = np.where(known, np.nanstd(np.where(known, prior, 0.0), axis=0), 0.0)
     scale = np.abs(np.where(known, prior, 0.0)).max(axis=0)
     varies = known & (spread > 1e-9 * scale)
@@ -141,7 +141,7 @@ def gather(results: Results, rows: Integers, weights: Floats) -> ParameterShifts
     names = [results.parameter_names[column] for column in columns]
     parameters = _compare(names, results.locations, prior, posterior, heavy)
     noise = _noise(len(prior), importance.kish(heavy), len(columns))
-    n_missing = int((~known).sum())
+    n_missing = len(known) - int(np.count_nonzero(known))
     return ParameterShifts(
         sorted(parameters, key=lambda parameter: -parameter.distance),
         len(known) - n_missing - len(columns),
@@ -175,7 +175,7 @@ def _read(results: Results, rows: Integers) -> Floats:
 
 
 def _noise(n_prior: int, n_effective: float, n_parameters: int) -> float:
-    """Distance that the largest of so many parameters exceeds by chance with 5 % (two samples; Smirnov, Bonferroni)."""
+    """Distance that the largest of so many exceeds by chance with 5 % (two samples; Smirnov, Bonferroni)."""
     level = _CHANCE / max(n_parameters, 1)
     return math.sqrt(-0.5 * math.log(level / 2) * (1 / n_prior + 1 / max(n_effective, 1.0)))
 

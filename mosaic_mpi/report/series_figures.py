@@ -26,7 +26,7 @@ def panel(bands: Bands, location: int, name: str) -> str:
     name : str
         Its ISO code.
     """
-    canvas = Canvas(340, 150, left=40, right=8, top=8, bottom=24)
+    canvas = Canvas(340, 160, left=42, right=8, top=8, bottom=26)
     axes = canvas.axes
     low, quarter, median, three, high = bands.quantiles[:, location]
     days = bands.days

@@ -1,8 +1,8 @@
 """Where the time of the slots went: simulating, starting up, waiting, the tail; and a timeline of it.
 
-Owns the clock of a run, which leaves out the pauses between starts, and the accounting of slot seconds. A slot is busy while
-it simulates what was completed; the file does not record how long failed attempts took, so they count as waiting. Pure
-NumPy.
+Owns the clock of a run, which leaves out the pauses between starts, and the accounting of slot seconds. A slot is
+busy while it simulates what was completed; the file does not record how long failed attempts took, so they count as
+waiting. Pure NumPy.
 """
 
 from __future__ import annotations
@@ -85,7 +85,9 @@ class Clock:
         self.running_s = float(lengths.sum())
         n_gaps = max(len(spans) - 1, 1)
         self.gap_s = self.running_s * min(_GAP_SHARE, _GAPS_SHARE / n_gaps)
-        self.offsets: Floats = np.concatenate([[0.0], np.cumsum(lengths + self.gap_s)[:-1]]) if len(spans) else lengths
+        self.offsets: Floats = (
+            np.concatenate([[0.0], np.cumsum(lengths + self.gap_s)[:-1]]) if len(spans) else lengths
+        )
         self.ends: Floats = self.offsets + lengths
         self.total_s = float(self.ends[-1]) if len(spans) else 0.0
 
@@ -101,7 +103,9 @@ class Clock:
         """
         if not len(start):
             return np.empty(0)
-        moments: Floats = np.clip(when - self._began[start] + self.offsets[start], self.offsets[start], self.ends[start])
+        moments: Floats = np.clip(
+            when - self._began[start] + self.offsets[start], self.offsets[start], self.ends[start]
+        )
         return moments
 
 
@@ -270,8 +274,8 @@ def _rows(places: Integers, max_rows: int, hosts: Sequence[str]) -> tuple[Intege
 def _coverage(row: Integers, begin: Floats, end: Floats, shape: tuple[int, int]) -> Floats:
     """Sum, bin by bin, how much of it intervals cover.
 
-    Where an interval begins, a bin gets what is left of it and every later bin the whole; where it ends, the same is taken
-    away. Both are differences of which one running sum makes the coverage, whatever the number of bins an interval spans.
+    Where an interval begins, a bin gets what is left of it and every later bin the whole; where it ends, the same is
+    taken away. Both are differences of which one running sum makes the coverage, however many bins an interval spans.
     """
     n_rows, n_bins = shape
     flat = np.zeros(n_rows * (n_bins + 2))

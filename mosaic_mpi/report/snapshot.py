@@ -1,7 +1,7 @@
 """What a report is made from, read at one moment: the small columns of a results file.
 
-Owns the reading of everything that has one value, or one an iteration, a simulation. Parameters and time series are read
-later, of the simulations that matter. Knows no figure and no page.
+Owns the reading of everything that has one value a simulation, or one an iteration. Parameters and time series are
+read later, of the simulations that matter. Knows no figure and no page.
 """
 
 from __future__ import annotations

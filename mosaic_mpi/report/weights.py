@@ -1,12 +1,12 @@
 """Importance weights of simulations, and what they are worth.
 
-Owns the formulas. The parameter sets are draws of the prior (or of whatever a table was drawn from), so that the weight
-of a simulation against the posterior is its likelihood. Pure NumPy.
+Owns the formulas. The parameter sets are draws of the prior (or of whatever a table was drawn from), so that the
+weight of a simulation against the posterior is its likelihood. Pure NumPy.
 
-- effective sample size after Kish: (sum w)^2 / sum w^2 (L. Kish, Survey Sampling, Wiley 1965; as a diagnostic of importance
-  sampling: J. S. Liu, Statistics and Computing 6, 1996, 113-119);
-- perplexity: exp(-sum w log w) of normalised weights (O. Cappe, R. Douc, A. Guillin, J.-M. Marin, C. P. Robert, Statistics
-  and Computing 18, 2008, 447-459);
+- effective sample size after Kish: (sum w)^2 / sum w^2 (L. Kish, Survey Sampling, Wiley 1965; as a diagnostic of
+  importance sampling: J. S. Liu, Statistics and Computing 6, 1996, 113-119);
+- perplexity: exp(-sum w log w) of normalised weights (O. Cappe, R. Douc, A. Guillin, J.-M. Marin, C. P. Robert,
+  Statistics and Computing 18, 2008, 447-459);
 - flattened weights, w^(1/T): E. Koblents, J. Miguez, Statistics and Computing 25, 2015, 407-425.
 """
 
@@ -91,7 +91,7 @@ class Curve:
 def curve(likelihood: Floats) -> Curve:
     """Follow the weights of log-likelihoods in the order in which they were stored.
 
-    The sums are kept as logarithms, since with thousands of observations the first likelihoods are zero beside the last.
+    The sums are kept as logarithms: with thousands of observations the first likelihoods are zero beside the last.
     """
     finite = np.isfinite(likelihood)
     n = _points(len(likelihood))
@@ -166,4 +166,5 @@ def resample(weights: Floats, n: int) -> NDArray[np.int64]:
     """
     ends = np.cumsum(weights)
     positions = (np.arange(n) + 0.5) / n * ends[-1]
-    return np.minimum(np.searchsorted(ends, positions), len(weights) - 1)
+    drawn: NDArray[np.int64] = np.minimum(np.searchsorted(ends, positions), len(weights) - 1)
+    return drawn

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 SPACE = "\u202f"
 """Between thousands, and between a number and its unit: narrow, and never a line's end."""
-MINUS = "\u2212"
+MINUS, DASH, TIMES = "\u2212", "\u2013", "\u00d7"
 
 
 def whole(value: float) -> str:
@@ -98,12 +98,12 @@ def some(names: Sequence[str], most: int = 6) -> str:
 
 
 def ranges(numbers: Sequence[int], most: int = 12) -> str:
-    """Return ascending numbers with neighbours joined: "1–4, 7"."""
+    """Return ascending numbers with neighbours joined by a dash."""
     parts: list[list[int]] = []
     for value in numbers:
         if parts and value == parts[-1][1] + 1:
             parts[-1][1] = value
         else:
             parts.append([value, value])
-    shown = [str(a) if a == b else f"{a}–{b}" for a, b in parts[:most]]
+    shown = [str(a) if a == b else f"{a}{DASH}{b}" for a, b in parts[:most]]
     return ", ".join(shown) + (" …" if len(parts) > most else "")
