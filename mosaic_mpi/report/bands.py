@@ -125,7 +125,8 @@ def _bands(results: Results, name: str, observed: Floats | None, rows: Integers,
         padded[:, :width] = observed[:, :width]
         observed = padded
     counted = np.ones(shape, bool) if observed is None else np.isfinite(observed)
-    counted[:, :scored_from] = False
+    if observed is not None:
+        counted[:, :scored_from] = False
     points, sums = _draws(results, name, rows, counts, each, counted)
     quantiles = np.quantile(points, LEVELS, axis=0).astype(np.float64)
     means = None if observed is None else _means(observed[None], each)[0]

@@ -86,7 +86,7 @@ def effective_size(curve: Curve) -> str:
     """Effective sample sizes against simulations run."""
     canvas = Canvas(WIDTH, HEIGHT, "effective sample size", right=16)
     axes = canvas.axes
-    axes.plot(curve.n, curve.kish, color=BLUE)
+    axes.plot(curve.n, curve.kish, color=BLUE, marker="o" if len(curve.n) == 1 else None, markersize=4)
     axes.plot(curve.n, curve.perplexity, color=ORANGE, linestyle=(0, (4, 2)))
     high = max(float(curve.kish.max(initial=0)), float(curve.perplexity.max(initial=0)), 1.0)
     axes.set_ylim(0, high * 1.18)

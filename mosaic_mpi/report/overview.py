@@ -197,6 +197,8 @@ def weight_words(snapshot: Snapshot, curve: importance.Curve) -> list[str]:
     heaviest = int(np.argmax(weights))
     name = say.whole(int(snapshot.completed.sim_id[heaviest]))
     share = say.percent(float(weights[heaviest]))
+    if n == 1:
+        return ["There is one simulation, so there is nothing to weigh it against."]
     draws = "unweighted draw" if size < 1.005 else "unweighted draws"
     worth = f"{say.whole(n)} weighted simulations say as much as {say.number(size)} {draws} of the posterior"
     if size < _FEW:

@@ -23,7 +23,7 @@ from mosaic_mpi.report import wording as say
 from mosaic_mpi.report.bands import Bands
 from mosaic_mpi.report.parameter_shifts import Parameter, ParameterShifts
 from mosaic_mpi.report.provenance import provenance
-from mosaic_mpi.report.slot_time import SlotTime, spans_of
+from mosaic_mpi.report.slot_time import SlotTime, spans_of, within_their_starts
 from mosaic_mpi.report.snapshot import Snapshot
 from mosaic_mpi.results import Results
 
@@ -49,6 +49,7 @@ _N_CORRELATED = 12
 _N_PAIRS = 8
 _N_MAP_COLUMNS = 24
 _N_PARAMETER_ROWS = 200
+_N_LOCATIONS = 12
 _FULL_SHIFT = 1.5
 """Shift, in prior standard deviations, that has the full colour; less where none is so large."""
 _N_SPREAD_POINTS = 1500
@@ -75,7 +76,8 @@ def render(snapshot: Snapshot, refresh_s: float | None = None) -> str:
     )
     environment.globals.update(say=say)
     spans = spans_of(snapshot.summary.starts, snapshot.completed)
-    slots = SlotTime(snapshot.completed, spans)
+    timed = within_their_starts(snapshot.completed, spans) if spans else np.zeros(0, bool)
+    slots = SlotTime(snapshot.completed.chosen(timed), spans)
     cost = overview.cost_of(spans)
     state, kind = overview.state(snapshot)
     flattened = importance.flatten(snapshot.completed.likelihood)
@@ -138,6 +140,7 @@ def _progress(snapshot: Snapshot, slots: SlotTime) -> dict[str, Any] | None:
         "total_h": ledger.total / 3600,
         "efficiency": ledger.efficiency,
         "n_starts": snapshot.n_starts,
+        "n_untimed": snapshot.n_completed - int(slots.finished(1).sum()),
         "lost": [start for start in snapshot.summary.starts if start["n_ranks_lost"]],
     }
 
@@ -355,10 +358,18 @@ def _read_bands(snapshot: Snapshot, flattened: importance.Flattened) -> list[Ban
         return bands_of.gather(Results(snapshot.results.path), rows, flattened.weights)
 
 
+def _busiest_first(bands: Bands) -> list[int]:
+    """Locations by what was observed there, and by what was simulated where nothing was."""
+    observed = np.zeros(bands.totals.shape[1]) if bands.observed_totals is None else bands.observed_totals
+    order: list[int] = np.lexsort((-bands.quantiles[2].sum(axis=-1), -observed)).tolist()
+    return order
+
+
 def _channel(bands: Bands, locations: tuple[str, ...]) -> dict[str, Any]:
     from mosaic_mpi.report import series_figures
 
-    panels = [(name, Markup(series_figures.panel(bands, index, name))) for index, name in enumerate(locations)]
+    order = _busiest_first(bands) if len(locations) > _N_LOCATIONS else range(len(locations))
+    panels = [(locations[index], Markup(series_figures.panel(bands, index, locations[index]))) for index in order]
     totals = [
         {
             "location": name,
@@ -377,6 +388,7 @@ def _channel(bands: Bands, locations: tuple[str, ...]) -> dict[str, Any]:
         "each": bands.n_days_each,
         "n_simulations": bands.n_simulations,
         "scored_from": str(bands.scored_from),
-        "panels": panels,
+        "panels": panels[:_N_LOCATIONS],
+        "more_panels": panels[_N_LOCATIONS:],
         "totals": totals,
     }

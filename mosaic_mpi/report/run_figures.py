@@ -63,9 +63,11 @@ def _variants(draw: Any) -> str:
 def _mark_starts(canvas: Canvas, clock: Clock, unit_s: float, labels: bool) -> None:
     """A line where a new start took over."""
     axes, n = canvas.axes, len(clock.offsets)
-    for index in range(1, n):
-        middle = (clock.ends[index - 1] + clock.offsets[index]) / 2 / unit_s
-        axes.axvline(middle, color=MUTED, linewidth=1.0 if n <= 40 else 0.5, linestyle=(0, (2, 2)), zorder=3)
+    middles = (clock.ends[:-1] + clock.offsets[1:]) / 2 / unit_s
+    width, dashes = (1.0, [(0, (2, 2))]) if n <= 40 else (0.4, ["solid"])
+    axes.vlines(
+        middles, 0, 1, color=MUTED, linewidth=width, linestyle=dashes, zorder=3, transform=axes.get_xaxis_transform()
+    )
     if labels and 1 < n <= _N_LABELLED_STARTS:
         last = -math.inf
         per_unit = canvas.width / max(clock.total_s, 1e-9)
@@ -163,7 +165,7 @@ def timeline(slots: SlotTime, hosts: Sequence[str], failed: NDArray[np.float64])
         if row_height >= 8:
             axes.hlines(range(1, n_rows), 0, total / unit_s, color=SURFACE, linewidth=2, zorder=2)
         canvas.axes.xaxis.set_major_locator(MaxNLocator(9 if width == WIDE else 4))
-        _mark_starts(canvas, slots.clock, unit_s, not strip)
+        _mark_starts(canvas, slots.clock, unit_s, False)
         if strip:
             _mark_failures(axes, failed / unit_s)
         _time_axis(canvas, total, unit_s, unit, len(slots.spans) > 1)
@@ -177,7 +179,7 @@ def _mark_failures(axes: Any, moments: NDArray[np.float64]) -> None:
     low, high = axes.get_xlim()
     places = np.unique(np.round((moments - low) / max(high - low, 1e-12) * 400)) / 400 * (high - low) + low
     transform = axes.get_xaxis_transform()
-    axes.vlines(places, 1.0, 1.06, color=ORANGE, linewidth=1.5, transform=transform, clip_on=False)
+    axes.vlines(places, 1.0, 1.06, color=ORANGE, linewidth=1.5 if len(places) < 80 else 0.6, transform=transform, clip_on=False)
 
 
 def _busy_image(line: Timeline) -> NDArray[np.uint8]:
@@ -196,6 +198,8 @@ def simulation_times(elapsed_s: NDArray[np.float64], width: float = 420) -> str:
     canvas = Canvas(width, 215, "simulations")
     axes = canvas.axes
     low, high = float(elapsed_s.min()), float(elapsed_s.max())
+    if high < 1.05 * low:
+        low, high = 0.95 * low, 1.05 * high
     wide_range = high > 20 * max(low, 1e-9)
     n_bins = min(60, max(8, int(2 * len(elapsed_s) ** (1 / 3))))
     low = max(low, high / 1e5, 1e-9)

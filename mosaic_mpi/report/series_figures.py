@@ -38,7 +38,7 @@ def panel(bands: Bands, location: int, name: str) -> str:
         observed = bands.observed[location]
         axes.add_patch(_dots(date2num(days), observed))
         top = max(top, float(np.nanmax(observed, initial=0.0)))
-    if bands.scored_from > days[0]:
+    if bands.observed is not None and bands.scored_from > days[0]:
         axes.axvline(bands.scored_from, color=MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
     axes.set_ylim(0, top * 1.06 or 1.0)
     axes.set_xlim(days[0], days[-1] if len(days) > 1 else days[0] + 1)

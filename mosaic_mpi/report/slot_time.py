@@ -20,6 +20,8 @@ from mosaic_mpi.report.snapshot import Completed
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
+_CLOCKS_DIFFER_S = 60.0
+"""Between hosts."""
 _GAP_SHARE = 0.006
 """Width of the gap between two starts, as a share of the run …"""
 _GAPS_SHARE = 0.12
@@ -68,6 +70,13 @@ def spans_of(starts: Sequence[Mapping[str, Any]], completed: Completed) -> list[
         first = float(start["first_assignment_at"] or np.nan)
         spans.append(Span(began, first, max(ended, began), int(start["n_slots"])))
     return spans
+
+
+def within_their_starts(completed: Completed, spans: Sequence[Span]) -> NDArray[np.bool_]:
+    """Tell which results fall into the start they name; of the starts beyond those kept, only the last one's do."""
+    began = np.array([span.began for span in spans])
+    within: NDArray[np.bool_] = completed.finished_at >= began[completed.start] - _CLOCKS_DIFFER_S
+    return within
 
 
 class Clock:

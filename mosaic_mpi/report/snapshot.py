@@ -7,7 +7,7 @@ read later, of the simulations that matter. Knows no figure and no page.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,10 @@ class Completed:
 
     def __len__(self) -> int:
         return len(self.row)
+
+    def chosen(self, which: NDArray[np.bool_]) -> Completed:
+        """Return some of them, by a mask."""
+        return Completed(**{entry.name: getattr(self, entry.name)[which] for entry in fields(self)})
 
 
 @dataclass(frozen=True)
