@@ -1,7 +1,7 @@
 """Draws one figure as an SVG that takes its colours from the page.
 
 Owns the look: colours that are names of CSS variables, so that one SVG serves light and dark, text that is text, and
-identifiers that do not clash with those of the other figures. The only importer of matplotlib.
+identifiers that do not clash with those of the other figures.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ def source_words(source: str) -> str:
         return "parameters drawn from the built-in prior"
     if source.startswith("table"):
         return "parameters given as a table"
-    return f"parameters from {source.split(' sha256')[0].split(':')[0]}"
+    return f"parameters drawn from {source.split(', sha256')[0]}"
 
 
 def _standing(snapshot: Snapshot) -> str:

@@ -179,7 +179,15 @@ def _mark_failures(axes: Any, moments: NDArray[np.float64]) -> None:
     low, high = axes.get_xlim()
     places = np.unique(np.round((moments - low) / max(high - low, 1e-12) * 400)) / 400 * (high - low) + low
     transform = axes.get_xaxis_transform()
-    axes.vlines(places, 1.0, 1.06, color=ORANGE, linewidth=1.5 if len(places) < 80 else 0.6, transform=transform, clip_on=False)
+    axes.vlines(
+        places,
+        1.0,
+        1.06,
+        color=ORANGE,
+        linewidth=1.5 if len(places) < 80 else 0.6,
+        transform=transform,
+        clip_on=False,
+    )
 
 
 def _busy_image(line: Timeline) -> NDArray[np.uint8]:

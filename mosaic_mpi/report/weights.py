@@ -102,7 +102,7 @@ def curve(likelihood: Floats) -> Curve:
         total = np.logaddexp.accumulate(logs)[n - 1]
         squares = np.logaddexp.accumulate(2 * logs)[n - 1]
         # -log w is never below 0, so that sum(w (-log w)) has a logarithm too.
-        moments = np.logaddexp.accumulate(np.where(logs < 0, logs + np.log(-logs), -np.inf))[n - 1]
+        moments = np.logaddexp.accumulate(np.where(finite & (logs < 0), logs + np.log(-logs), -np.inf))[n - 1]
         entropy = total + np.exp(moments - total)
         seen = np.isfinite(total)
         sizes = np.where(seen, np.exp(2 * total - squares), 0.0)

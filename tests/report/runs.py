@@ -151,7 +151,9 @@ def many_starts(folder: Path) -> str:
         store.note(started_at=began, first_assignment_at=began + 1)
         record = records[row : row + 1].copy()
         record["elapsed_s"], record["finished_at"] = 5.0, began + 7.0
-        store.add(record, memoryview(series[row * size : (row + 1) * size]), 0, store.host_row("here"), np.ones(1, np.int32))
+        store.add(
+            record, memoryview(series[row * size : (row + 1) * size]), 0, store.host_row("here"), np.ones(1, np.int32)
+        )
         store.commit()
         store.note(state=layout.STOPPED, ended_at=began + 10.0, last_commit_at=began + 10.0)
     store.note(state=layout.COMPLETE)
