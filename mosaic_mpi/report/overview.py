@@ -95,9 +95,14 @@ def _what(snapshot: Snapshot) -> str:
     saved = f", saving {say.some(plan['save'])}" if plan["save"] else ""
     return (
         f"{say.count(snapshot.n_simulations, 'simulation')} of {say.count(header.n_iterations, 'iteration')} each "
-        f"for {where} over {days} ({header.dates[0]} to {header.dates[-1]}), "
+        f"for {where} over {days} ({_unbroken(header.dates[0])} to {_unbroken(header.dates[-1])}), "
         f"{source_words(plan['parameters'])}{saved}."
     )
+
+
+def _unbroken(day: str) -> str:
+    """A date that no line ends within."""
+    return day.replace("-", "\u2011")
 
 
 def source_words(source: str) -> str:
