@@ -6,14 +6,13 @@
 # ---- edit these -----------------------------------------------------------------------------------------
 OUTPUT=${OUTPUT:-mosaic_run.h5}
 N_SIMULATIONS=${N_SIMULATIONS:-1000}
-OPTIONS=(--save "reported_cases,reported_deaths")     # see python -m mosaic_mpi run --help
+OPTIONS=(--save "reported_cases,reported_deaths") # see python -m mosaic_mpi run --help
 # . /path/to/your/environment/bin/activate
 # ---------------------------------------------------------------------------------------------------------
 
-done_so_far() {  # simulations that are completed or failed, and whether that is all; "0 False" without a file
+completed() { # simulations completed so far; 0 without a file
     python -m mosaic_mpi status --json "$OUTPUT" 2>/dev/null |
-        python -c 'import json, sys; s = json.load(sys.stdin); print(s["completed"] + s["failed"], s["complete"])' \
-            2>/dev/null || echo "0 False"
+        python -c 'import json, sys; print(json.load(sys.stdin)["completed"])' 2>/dev/null || echo 0
 }
 
 child=
@@ -28,13 +27,21 @@ for name in INT TERM HUP USR1; do
 done
 
 while true; do
-    read -r before _ < <(done_so_far)
+    before=$(completed)
     python -m mosaic_mpi run --output "$OUTPUT" --n-simulations "$N_SIMULATIONS" "${OPTIONS[@]}" &
     child=$!
-    while wait "$child"; code=$?; kill -0 "$child" 2>/dev/null; do :; done  # a signal ends wait, not the run
-    read -r after complete < <(done_so_far)
+    while
+        wait "$child"
+        code=$?
+        kill -0 "$child" 2>/dev/null
+    do :; done # a signal ends wait, not the run
     # Killed (128 and more): start again, as long as that gets us on. Everything else is an answer.
-    if [ -n "$stopped" ] || [ "$complete" = True ] || [ "$code" -lt 128 ] || [ "$after" -le "$before" ]; then
+    if [ -n "$stopped" ] || [ "$code" -lt 128 ]; then
+        exit "$code"
+    fi
+    after=$(completed)
+    python -m mosaic_mpi status --check "$OUTPUT" >/dev/null
+    if [ $? -ne 75 ] || [ "$after" -le "$before" ]; then # complete, or not worth another start
         exit "$code"
     fi
     echo "$0: ended by signal $((code - 128)) after $after simulations; starting again" >&2

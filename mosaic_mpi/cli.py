@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from mosaic_mpi import environment
 from mosaic_mpi._version import __version__
+from mosaic_mpi.console import show_any_text
 from mosaic_mpi.deadline import parse_duration
 from mosaic_mpi.errors import EXIT_COMPLETE, EXIT_INPUT, EXIT_STOPPED, InputError, MosaicError
 from mosaic_mpi.failure_limit import DEFAULT as DEFAULT_FAILURE_LIMIT
@@ -26,6 +27,7 @@ _EXIT_CODES = """exit codes: 0 complete; 1 internal error; 2 usage or input; 3 f
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
+    show_any_text()
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(words)
     try:
@@ -62,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_status(commands)
     _add_report(commands)
+    _add_merge(commands)
     _add_export(commands)
     _add_sample(commands)
     return parser
@@ -91,6 +94,12 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
         "--control", metavar="FILE", help="MOSAIC's control settings, JSON: sampling, likelihood, counts"
     )
     what.add_argument("--n-simulations", type=_positive, metavar="N", help="default 100, or all of --samples")
+    what.add_argument(
+        "--simulations",
+        type=_span,
+        metavar="A-B",
+        help="only these of them, into a file of their own that `merge` joins with the others",
+    )
     what.add_argument("--n-iterations", type=_positive, metavar="N", help="of each simulation (3)")
     what.add_argument(
         "--save",
@@ -160,6 +169,9 @@ def _add_status(commands: argparse._SubParsersAction[_Parser]) -> None:
     status.add_argument("file", metavar="FILE", help="results file")
     status.add_argument("--json", action="store_true", help="for programs")
     status.add_argument(
+        "--verify", action="store_true", help="compare every result with its checksum (exit 2: damaged)"
+    )
+    status.add_argument(
         "--check",
         action="store_true",
         help="exit with 0 only if the run is complete; 75: the same command goes on; 1: so it does, but the latest "
@@ -183,6 +195,22 @@ def _add_report(commands: argparse._SubParsersAction[_Parser]) -> None:
         help="write it again every so many seconds (60) until the run ends; an open page loads itself again",
     )
     report.set_defaults(function=_report)
+
+
+def _add_merge(commands: argparse._SubParsersAction[_Parser]) -> None:
+    merge = commands.add_parser(
+        "merge",
+        allow_abbrev=False,
+        help="join the files of a run's pieces",
+        description="Join results files of one plan, each made by `run --simulations A-B`, into the file that one "
+        "run would have made. Checks that they belong together; the inputs are only read.",
+        epilog="exit codes: 0 complete; 2 they cannot be joined; 3 complete, some simulations failed; 75 some are "
+        "pending, the run command of the whole plan completes them",
+    )
+    merge.add_argument("files", nargs="+", metavar="FILE", help="results files")
+    merge.add_argument("--output", required=True, metavar="FILE", help="results file to make")
+    merge.add_argument("--overwrite", action="store_true", help="replace it if it exists")
+    merge.set_defaults(function=_merge)
 
 
 def _add_export(commands: argparse._SubParsersAction[_Parser]) -> None:
@@ -214,7 +242,7 @@ def _add_sample(commands: argparse._SubParsersAction[_Parser]) -> None:
 
 def _sample(options: argparse.Namespace, words: Sequence[str]) -> int:
     environment.use_one_thread()
-    from mosaic_mpi.plan import PlanOptions
+    from mosaic_mpi.plan_inputs import PlanOptions
     from mosaic_mpi.sample import sample
 
     names = ("config", "locations", "priors", "control", "n_simulations")
@@ -226,7 +254,7 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
     environment.use_one_thread()  # before anything imports NumPy
     from mosaic_mpi import run
     from mosaic_mpi.dry_run import dry_run
-    from mosaic_mpi.plan import PlanOptions
+    from mosaic_mpi.plan_inputs import PlanOptions
     from mosaic_mpi.run_options import RunOptions
 
     if options.overwrite and options.retry_failed:
@@ -239,6 +267,7 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
         control=options.control,
         n_simulations=options.n_simulations,
         n_iterations=options.n_iterations,
+        simulations=options.simulations,
         save=tuple(options.save),
         simulator=run.simulator_name(),
     )
@@ -266,6 +295,8 @@ def _status(options: argparse.Namespace, words: Sequence[str]) -> int:
 
     summary = summarise(options.file)
     print(as_json(summary) if options.json else as_text(summary))
+    if options.verify:
+        _verify(options.file)
     return check_code(summary) if options.check else EXIT_COMPLETE
 
 
@@ -278,6 +309,25 @@ def _report(options: argparse.Namespace, words: Sequence[str]) -> int:
     else:
         print(described(write(options.file, options.output), options.output))
     return EXIT_COMPLETE
+
+
+def _merge(options: argparse.Namespace, words: Sequence[str]) -> int:
+    from mosaic_mpi.merge import merge
+
+    merged = merge(options.files, options.output, options.overwrite)
+    print(merged.text)
+    return merged.exit_code
+
+
+def _verify(file: str) -> None:
+    from mosaic_mpi.errors import InputError
+    from mosaic_mpi.results import Results
+
+    damaged = Results(file).verify()
+    if damaged:
+        shown = ", ".join(map(str, damaged[:20])) + (" …" if len(damaged) > 20 else "")
+        raise InputError(f"{file}: damaged: {len(damaged)} results do not match their checksums: simulations {shown}")
+    print("  verified     every completed simulation matches its checksum", file=sys.stderr)
 
 
 def _export(options: argparse.Namespace, words: Sequence[str]) -> int:
@@ -314,6 +364,17 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number from 1")
     return number
+
+
+def _span(text: str) -> tuple[int, int]:
+    first, _, last = text.partition("-")
+    try:
+        span = _positive(first), _positive(last or first)
+    except argparse.ArgumentTypeError:
+        span = 1, 0
+    if span[0] > span[1] or text.endswith("-"):
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected A-B with 1 <= A <= B, or one number")
+    return span
 
 
 def _seconds(text: str) -> float:

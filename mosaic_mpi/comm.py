@@ -15,13 +15,18 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
-from mosaic_mpi import environment
+from mosaic_mpi import environment, lingering
+from mosaic_mpi.console import say
 from mosaic_mpi.environment import Launcher
-from mosaic_mpi.errors import EXIT_INPUT, EXIT_STOPPED, LaunchError
+from mosaic_mpi.errors import EXIT_STOPPED, LaunchError
 from mosaic_mpi.messages import Message, decode, encode
+from mosaic_mpi.watchdog import ended_after
 
+_LOOK_FOR_DEAD_SECONDS = 0.2
 _INIT_SECONDS = float(os.environ.get("MOSAIC_MPI_INIT_TIMEOUT", "180"))
 _FINALIZE_SECONDS = 20.0
+_FINALIZE_WITHOUT_SECONDS = 3.0
+"""The same, when a rank is silent: then it will hang, unless the library is lenient."""
 _MPI_FT = 12
 """Open MPI's attribute of COMM_WORLD that tells whether fault tolerance is on."""
 _MAX_MESSAGES = 256
@@ -34,6 +39,8 @@ class Comm(Protocol):
     rank: int
     size: int
     library: str
+    silent: set[int]
+    """Ranks that the master has given up, but MPI has not: nothing must wait for them."""
 
     def send(self, to: int, message: Message) -> None:
         """Send without waiting for the receiver."""
@@ -68,6 +75,7 @@ class LocalComm:
     survives_ranks = False
 
     def __init__(self) -> None:
+        self.silent: set[int] = set()
         self._queue: deque[Message] = deque()
 
     def send(self, to: int, message: Message) -> None:
@@ -115,7 +123,8 @@ class MPIComm:
         if self.size != launcher.n_ranks:
             raise LaunchError(_mismatch(launcher, self.size, self.library))
         self._queue: deque[Message] = deque()
-        self._sending: list[tuple[Any, bytes]] = []
+        self._sending: list[tuple[int, Any, bytes]] = []
+        self.silent: set[int] = set()
         self._lost: set[int] = set()
         self._newly_lost: list[int] = []
         self.survives_ranks = self._has_ulfm()
@@ -138,7 +147,7 @@ class MPIComm:
         data = encode(message)
         with self._tolerating_loss():
             request = self._world.Isend([data, self._mpi.BYTE], dest=to, tag=message.kind)
-            self._sending.append((request, data))
+            self._sending.append((to, request, data))
 
     def receive(self) -> Iterator[tuple[int, Message]]:
         """See `Comm.receive`."""
@@ -164,12 +173,12 @@ class MPIComm:
 
     def _forget_sent(self) -> None:
         still = []
-        for request, data in self._sending:
+        for to, request, data in self._sending:
             done = True  # an error means that nobody will receive it
             with self._tolerating_loss():
                 done = request.Test()
             if not done:
-                still.append((request, data))
+                still.append((to, request, data))
         self._sending = still
 
     def _tolerating_loss(self) -> _LossGuard:
@@ -197,27 +206,55 @@ class MPIComm:
         self._wait(self._world.Ibcast([data, self._mpi.BYTE], root=0))
         return bytes(data)
 
-    @staticmethod
-    def _wait(request: Any) -> None:
-        parent = os.getppid()
-        while not request.Test():
-            if os.getppid() != parent:
-                os._exit(EXIT_STOPPED)  # the launcher has died
+    def _wait(self, request: Any) -> None:
+        """Wait for a broadcast, which nobody finishes who depends on a dead rank; no error tells of that."""
+        done, looked = False, time.monotonic()
+        while not done:
+            with self._tolerating_loss():
+                done = request.Test()
+            if self.survives_ranks and time.monotonic() - looked > _LOOK_FOR_DEAD_SECONDS:
+                looked = time.monotonic()
+                self._note_loss()
+            if environment.parent_is_gone() or (self._lost and not done):
+                os._exit(EXIT_STOPPED)
             time.sleep(0.001)
 
     def close(self, code: int) -> None:
         """See `Comm.close`."""
         # After a death, or with a peer that ended in an error, Finalize can wait for ever.
-        timer = threading.Timer(_FINALIZE_SECONDS, os._exit, (code,))
+        if self.silent:
+            code = self._prepare_to_end_without(code)
+        seconds = _FINALIZE_WITHOUT_SECONDS if self.silent else _FINALIZE_SECONDS
+        timer = threading.Timer(seconds, os._exit, (code,))
         timer.daemon = True
         timer.start()
         sys.stdout.flush()
-        deadline = time.monotonic() + _FINALIZE_SECONDS / 2
-        while self._sending and time.monotonic() < deadline:
+        deadline = time.monotonic() + seconds / 2
+        while any(to not in self.silent for to, _, _ in self._sending) and time.monotonic() < deadline:
             self._forget_sent()
             time.sleep(0.001)
-        self._mpi.Finalize()
+        self._finalize()
         timer.cancel()
+        if self.silent:
+            os._exit(code)
+
+    def _prepare_to_end_without(self, code: int) -> int:
+        """See to it that the launcher does not wait for ranks that are silent; return the exit code to leave with."""
+        ranks = ", ".join(map(str, sorted(self.silent)))
+        if lingering.end_launcher_later(environment.without_launcher(os.environ)):
+            say(f"ending without rank {ranks}; the launcher, which would wait, is ended, whatever its exit code")
+            return code
+        # Of an exit code that is not 0, a launcher takes notice, and ends the others.
+        say(f"ending without rank {ranks}, with an exit code that has the launcher end it")
+        return code or EXIT_STOPPED
+
+    def _finalize(self) -> None:
+        """End MPI by a call that lets the timer's thread run; mpi4py's own would keep it waiting."""
+        try:
+            finalize = ctypes.CDLL(self._mpi.__file__).MPI_Finalize
+        except (OSError, AttributeError):
+            finalize = self._mpi.Finalize
+        finalize()
 
 
 class _LossGuard:
@@ -253,11 +290,8 @@ def _load_mpi(launcher: Launcher) -> Any:
         ) from None
     if not _can_start(MPI, os.environ):
         raise LaunchError(_mismatch(launcher, 1, _library(MPI)))
-    timer = threading.Timer(_INIT_SECONDS, _give_up_on_init, (launcher,))
-    timer.daemon = True
-    timer.start()
-    MPI.Init_thread(MPI.THREAD_FUNNELED)
-    timer.cancel()
+    with ended_after(_INIT_SECONDS, _why_init_hangs(launcher)):
+        MPI.Init_thread(MPI.THREAD_FUNNELED)
     return MPI
 
 
@@ -279,14 +313,11 @@ def _can_start(mpi: Any, variables: Mapping[str, str]) -> bool:
     return True
 
 
-def _give_up_on_init(launcher: Launcher) -> None:
-    print(
+def _why_init_hangs(launcher: Launcher) -> str:
+    return (
         f"mosaic_mpi: MPI_Init has not returned for {_INIT_SECONDS:.0f} s on {environment.host()}, under "
-        f"{launcher.name}; launcher and MPI library may not match, or a host cannot be reached",
-        file=sys.stderr,
-        flush=True,
+        f"{launcher.name}; launcher and MPI library may not match, a host cannot be reached, or a rank did not start"
     )
-    os._exit(EXIT_INPUT)
 
 
 def _mismatch(launcher: Launcher, size: int, library: str) -> str:

@@ -6,9 +6,17 @@ A log on a full disk, a closed terminal or `| head` make writing fail; from then
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from typing import TextIO
+
+
+def show_any_text() -> None:
+    """Have characters that a terminal does not know shown as their codes, instead of ending what was to be said."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def say(text: str) -> None:

@@ -64,6 +64,15 @@ class Launcher:
     rank: int
 
 
+_PARENT = os.getppid()
+"""Taken as early as can be: a launcher may die while its ranks start."""
+
+
+def parent_is_gone() -> bool:
+    """Whether the process that started this one has died: under a launcher, its daemon on this host."""
+    return os.getppid() != _PARENT
+
+
 _LAUNCHERS = (
     # Open MPI's mpirun first: it may reach its nodes by srun. Then srun: its plugins set hydra's variables too.
     ("Open MPI mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),

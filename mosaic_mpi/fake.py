@@ -5,12 +5,18 @@ that fake numbers cannot be taken for real ones. Its value is a list like ``seco
 
 - seconds: how long an iteration takes (default 0);
 - size: length of the time axis of its only channel, "fake" (default 10);
-- fail, kill, hang: sim_ids whose simulation raises, kills its slot, or never ends;
+- fail: sim_ids whose simulation raises; ``fail_text`` chooses the text: "long", "lines" or "bytes" (not UTF-8);
+- kill, segfault, oom, exit: sim_ids whose simulation ends its slot, by SIGKILL, by reading address 0, by taking
+  memory until a limit or the kernel says no, or by leaving with exit code 3;
+- hang, stuck: sim_ids whose simulation never ends, asleep, or in C without letting any other thread run;
+- leak: MiB that a slot keeps of each simulation;
 - while: a file; the trouble lasts as long as it exists.
 """
 
 from __future__ import annotations
 
+import ctypes
+import faulthandler
 import os
 import signal
 import time
@@ -24,6 +30,12 @@ from mosaic_mpi.plan import Channel, SlotPlan
 
 VARIABLE = "MOSAIC_MPI_FAKE"
 PREFIX = "fake:"
+_FAIL_TEXTS = {
+    "": "simulation {} was told to fail",
+    "long": "simulation {} was told to fail: " + "x" * 20_000 + " and this is the end",
+    "lines": "simulation {} was told to fail\nfor a first reason\n\n\tand a second, {{braces}}\r\nthe end",
+    "bytes": "simulation {} was told to fail at \udcff\udc80 \x00 \x1b[31m \N{GREEK SMALL LETTER BETA}",
+}
 
 
 def simulator_name() -> str:
@@ -53,12 +65,17 @@ class FakeIterations:
         self._trouble_file = settings.get("while")
         self._troubled = {
             kind: {int(sim_id) for sim_id in settings.get(kind, "").split(";") if sim_id}
-            for kind in ("fail", "kill", "hang")
+            for kind in ("fail", "kill", "segfault", "oom", "exit", "hang", "stuck")
         }
+        self._fail_text = _FAIL_TEXTS[settings.get("fail_text", "")]
+        self._leak_bytes = int(float(settings.get("leak", 0)) * 2**20)
+        self._leaked: list[bytes] = []
 
     def run(self, parameters: ParameterSet, seed: int) -> tuple[float, list[NDArray[Any]]]:
         """See `simulation.Iterations.run`."""
         self._misbehave((seed - 1) // self._n_iterations + 1)
+        if self._leak_bytes and (seed - 1) % self._n_iterations == 0:
+            self._leaked.append(b"\1" * self._leak_bytes)
         time.sleep(self._seconds)
         generator = np.random.Generator(np.random.PCG64(seed))
         likelihood = -float(abs(parameters.values.sum())) - generator.random() * 100
@@ -68,9 +85,25 @@ class FakeIterations:
     def _misbehave(self, sim_id: int) -> None:
         if self._trouble_file is not None and not os.path.exists(self._trouble_file):
             return
-        if sim_id in self._troubled["fail"]:
-            raise ValueError(f"simulation {sim_id} was told to fail")
-        if sim_id in self._troubled["kill"]:
-            os.kill(os.getpid(), signal.SIGKILL)
-        if sim_id in self._troubled["hang"]:
-            time.sleep(1e6)
+        match next((kind for kind, sim_ids in self._troubled.items() if sim_id in sim_ids), None):
+            case "fail":
+                raise ValueError(self._fail_text.format(sim_id))
+            case "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "segfault":
+                faulthandler.disable()
+                ctypes.string_at(0)
+            case "oom":
+                _take_all_memory()
+            case "exit":
+                os._exit(3)
+            case "hang":
+                time.sleep(1e6)
+            case "stuck":
+                ctypes.PyDLL(None).sleep(1_000_000)  # a PyDLL keeps the interpreter's lock
+
+
+def _take_all_memory() -> None:
+    taken = []
+    while True:
+        taken.append(b"\1" * 2**23)

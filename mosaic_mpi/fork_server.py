@@ -16,7 +16,7 @@ from multiprocessing.context import ForkServerProcess
 from typing import Any
 
 from mosaic_mpi import environment
-from mosaic_mpi.errors import EngineError
+from mosaic_mpi.errors import EngineError, LaunchError
 
 _MAX_SOCKET_PATH = 70
 """Longest temporary folder under which the server's socket has a legal name (108 bytes with its own)."""
@@ -32,14 +32,25 @@ def start_fork_server(preload: str | None) -> None:
     ----------
     preload : str or None
         A module to import once for all slots.
+
+    Raises
+    ------
+    LaunchError
+        There is no temporary folder, or no process can be started.
     """
     context = multiprocessing.get_context("forkserver")
     modules = ["mosaic_mpi.fork_server_guard", *([preload] if preload else [])]
     context.set_forkserver_preload(modules)
-    if len(tempfile.gettempdir()) > _MAX_SOCKET_PATH:
-        tempfile.tempdir = "/tmp"
-    with _without_launcher():
-        forkserver.ensure_running()
+    try:
+        if len(tempfile.gettempdir()) > _MAX_SOCKET_PATH:
+            tempfile.tempdir = "/tmp"
+        with _without_launcher():
+            forkserver.ensure_running()
+    except OSError as error:
+        raise LaunchError(
+            f"no process can be started on {environment.host()}: {error.strerror or error}; a temporary folder is "
+            "needed in which a socket can be made: set TMPDIR to one that exists, is writable and has space"
+        ) from None
 
 
 @contextlib.contextmanager
@@ -86,11 +97,24 @@ def spawn(target: Callable[..., None], *arguments: Any) -> tuple[ForkServerProce
 def ask(target: Callable[..., None], *arguments: Any) -> Any:
     """Run ``target(connection, *arguments)`` in a process of its own and return what it sends.
 
+    Like a slot's, the death of that process alone, by whatever hand, does not end a run: it is asked once more.
+
     Raises
     ------
     EngineError
-        It ended, or took two minutes, without an answer.
+        It ended twice, or took two minutes, without an answer.
     """
+    try:
+        return _ask(target, *arguments)
+    except _NoAnswer:
+        return _ask(target, *arguments)
+
+
+class _NoAnswer(EngineError):
+    """The process ended before it had answered."""
+
+
+def _ask(target: Callable[..., None], *arguments: Any) -> Any:
     process, connection = spawn(target, *arguments)
     try:
         if not connection.poll(_START_SECONDS):
@@ -98,7 +122,7 @@ def ask(target: Callable[..., None], *arguments: Any) -> Any:
         return connection.recv()
     except (EOFError, OSError):
         process.join(5)
-        raise EngineError(f"the engine's process ended (exit code {process.exitcode})") from None
+        raise _NoAnswer(f"the engine's process ended (exit code {process.exitcode})") from None
     finally:
         process.kill()
         connection.close()

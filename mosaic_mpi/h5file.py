@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import stat
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,16 +23,18 @@ import numpy as np
 from h5py import h5d, h5p, h5s, h5t
 from numpy.typing import NDArray
 
-from mosaic_mpi import layout
+from mosaic_mpi import layout, seal
 from mosaic_mpi._version import __version__
+from mosaic_mpi.blueprint import Blueprint
 from mosaic_mpi.errors import InputError
-from mosaic_mpi.mosaic.source import TableOverPrior
-from mosaic_mpi.parameter_table import ParameterTable
-from mosaic_mpi.parameters import ParameterSource
-from mosaic_mpi.plan import Channel, RunPlan
+from mosaic_mpi.plan import Channel, SimIds, seeds_of
 
 _LIBVER = ("earliest", "v110")  # R's HDF5 1.10 cannot read what 'latest' writes under HDF5 2.0
 _BLOCK_ROWS = 65536
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device"}
+_OF_READING = re.compile(r"^(?!.*(write|flush)).*\(.*\)$", re.DOTALL)
+"""How h5py words an error that is not one of writing: what it could not do, and why in brackets."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Header:
 def is_hdf5(path: str | Path) -> bool:
     """Whether a file starts like an HDF5 file."""
     with contextlib.suppress(OSError), open(path, "rb") as file:
-        return file.read(8) == b"\x89HDF\r\n\x1a\n"
+        return file.read(len(_HDF5)) == _HDF5
     return False
 
 
@@ -76,11 +80,8 @@ def reading(path: str | Path) -> Iterator[Any]:
         It is missing, no HDF5 file, damaged, or not a results file of this format version.
     """
     path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path}: no such file")
-    if not is_hdf5(path):
-        raise InputError(f"{path}: not an HDF5 file; nothing was changed")
-    with _open_for_reading(path) as file:
+    _refuse_foreign(path)
+    with _open_for_reading(path) as file, _telling_damage(path):
         if _text(file.attrs.get("format", "")) != layout.FORMAT:
             raise InputError(f"{path}: an HDF5 file, but not a results file of mosaic_mpi; nothing was changed")
         found = int(file.attrs["format_version"])
@@ -88,20 +89,54 @@ def reading(path: str | Path) -> Iterator[Any]:
             raise InputError(
                 f"{path}: format version {found}, this mosaic_mpi {__version__} reads {layout.FORMAT_VERSION}"
             )
-        try:
-            yield file
-        except KeyError as error:
-            if "Unable to" not in str(error):  # not h5py's
-                raise
-            raise InputError(f"{path}: damaged: it lacks a part: {error}; nothing was changed") from None
+        yield file
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Refuse what HDF5 had better not see: it waits for pipes, and damaged metadata can end the process."""
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            raise InputError(f"{path}: is {_KINDS.get(stat.S_IFMT(mode), 'no file')}; nothing was changed")
+        with open(path, "rb") as file:
+            start = file.read(len(_HDF5))
+        if start == _HDF5:
+            seal.check(path)
+    except FileNotFoundError:
+        target = f"; it is a symbolic link to {os.readlink(path)}" if path.is_symlink() else ""
+        raise InputError(f"{path}: no such file{target}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except seal.Broken as error:
+        raise InputError(f"{path}: damaged: {error}; nothing was changed") from None
+    if start != _HDF5:
+        what = f"starts with {start!r}" if start else "is empty"
+        raise InputError(f"{path}: not an HDF5 file: it {what}; nothing was changed")
+
+
+@contextlib.contextmanager
+def _telling_damage(path: Path) -> Iterator[None]:
+    """Turn what h5py says of damage into one sentence; errors of writing, to another file, pass."""
+    try:
+        yield
+    except KeyError as error:
+        if "Unable to" not in str(error):  # not h5py's
+            raise
+        raise InputError(f"{path}: damaged: it lacks a part: {error}; nothing was changed") from None
+    except (OSError, RuntimeError) as error:
+        if getattr(error, "errno", None) or not _OF_READING.search(str(error)):
+            raise
+        raise InputError(f"{path}: damaged HDF5 file: {error}; nothing was changed") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: damaged: text that cannot be read: {error}; nothing was changed") from None
 
 
 def _open_for_reading(path: Path) -> Any:
     try:
         return h5py.File(path, "r", locking=False)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         # HDF5 wants one locking flag a process: a notebook may have the file open with the other.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, RuntimeError):
             return h5py.File(path, "r")
         raise InputError(f"{path}: damaged HDF5 file: {error}; nothing was changed") from None
 
@@ -127,6 +162,34 @@ def read_header(file: Any) -> Header:
     )
 
 
+def read_status(file: Any) -> NDArray[np.int8]:
+    """Read the state of every simulation.
+
+    Raises
+    ------
+    InputError
+        One is none of the known ones.
+    """
+    status: NDArray[np.int8] = file["simulations/status"][...]
+    wrong = np.flatnonzero(~is_known(status))
+    if len(wrong):
+        raise InputError(
+            f"{file.filename}: damaged: simulations/status is {status[wrong[0]]} in row {wrong[0]}, expected 0, 1 or "
+            f"2 ({len(wrong)} such rows); `run`, with the run's own command, runs them again"
+        )
+    return status
+
+
+def is_known(status: NDArray[np.int8]) -> NDArray[np.bool_]:
+    """Which of them are states, ``ndarray of bool``."""
+    return (status >= layout.PENDING) & (status <= layout.FAILED)
+
+
+def read_count(file: Any, what: str, limit: int) -> int:
+    """Read how many rows of ``starts``, ``errors`` or ``hosts`` are in use."""
+    return min(max(int(file[f"progress/n_{what}"][0]), 0), limit)
+
+
 def read_config(file: Any) -> str:
     """Return the config as it was given, JSON."""
     return _text(file["plan/config"][0])
@@ -144,6 +207,26 @@ def stored_bytes(file: Any) -> int:
     return path.stat().st_size + (spool.stat().st_size if spool.exists() else 0)
 
 
+def read_blueprint(file: Any, sim_ids: SimIds) -> Blueprint:
+    """Read what an open results file was made from, for a file of its plan with other simulations."""
+    header = read_header(file)
+    return Blueprint(
+        sim_ids=sim_ids,
+        n_iterations=header.n_iterations,
+        parameter_names=_names(file),
+        channels=header.channels,
+        identity=header.identity,
+        fingerprint=header.fingerprint,
+        config=read_config(file),
+        locations=header.locations,
+        dates=header.dates,
+    )
+
+
+def _names(file: Any) -> tuple[str, ...]:
+    return tuple(map(_text, file["parameters/name"][()])) if "parameters/name" in file else ()
+
+
 def placements(path: str | Path) -> dict[str, Placement]:
     """Return where every table of a results file lies."""
     found = {}
@@ -155,35 +238,36 @@ def placements(path: str | Path) -> dict[str, Placement]:
     return found
 
 
-def create(path: str, plan: RunPlan, folded: bool = False, spool_id: str | None = None) -> None:
+def create(path: str, blueprint: Blueprint, folded: bool = False, spool_id: str | None = None) -> None:
     """Create a results file, complete but for the results, under the given (temporary) name.
 
     Parameters
     ----------
     path : str
         Must not exist.
-    plan : RunPlan
-        With its channels.
+    blueprint : Blueprint
+        What it is for.
     folded : bool
         Make room for the channels in the file itself; only a finished run has that.
     spool_id : str, optional
         Which spool belongs to it; a new one by default.
     """
-    sizes = layout.lengths(plan.n_simulations, plan.n_iterations, len(plan.source.names), len(plan.channels))
-    with h5py.File(path, "x", libver=_LIBVER) as file:
-        _write_attributes(file, plan, sizes, folded, spool_id or uuid.uuid4().hex)
-        _write_plan(file, plan)
+    sizes = blueprint.sizes
+    with h5py.File(path, "x", libver=_LIBVER, locking=False) as file:  # where flock is refused, HDF5 would be
+        _write_attributes(file, blueprint, sizes, folded, spool_id or uuid.uuid4().hex)
+        _write_plan(file, blueprint)
         for table in layout.TABLES:
             if not (folded and table.name.startswith(layout.SERIES_PREFIX)):
                 _allocate(file, table, sizes)
-        _prefill(file, plan)
-        for channel in plan.channels if folded else ():
-            _make_channel(file, channel, plan)
+        _prefill(file, blueprint)
+        for channel in blueprint.channels if folded else ():
+            _make_channel(file, channel, blueprint)
     reserve(path)
 
 
 def reserve(path: str) -> None:
-    """Reserve a file's space on the disk, and push its bytes there."""
+    """Seal a file (see `seal.py`), reserve its space on the disk, and push its bytes there."""
+    seal.attach(path, _data_ranges(path))
     descriptor = os.open(path, os.O_RDWR)
     try:
         size = os.fstat(descriptor).st_size
@@ -194,31 +278,41 @@ def reserve(path: str) -> None:
         os.close(descriptor)
 
 
-def _write_attributes(file: Any, plan: RunPlan, sizes: dict[str, int], folded: bool, spool_id: str) -> None:
+def _data_ranges(path: str) -> list[tuple[int, int]]:
+    """Where a file holds results and not what describes them."""
+    with h5py.File(path, "r", locking=False) as file:
+        tables = [file[table.name] for table in layout.TABLES if table.name in file]
+        ranges = [(table.id.get_offset(), table.nbytes) for table in tables]
+        for dataset in file.get("channels", {}).values():
+            dataset.id.chunk_iter(lambda chunk: ranges.append((chunk.byte_offset, chunk.size)))
+    return ranges
+
+
+def _write_attributes(file: Any, blueprint: Blueprint, sizes: dict[str, int], folded: bool, spool_id: str) -> None:
     file.attrs["format"] = layout.FORMAT
     file.attrs["format_version"] = layout.FORMAT_VERSION
     file.attrs["created_by"] = f"mosaic_mpi {__version__}"
     file.attrs["created_at"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    file.attrs["plan_fingerprint"] = plan.fingerprint
+    file.attrs["plan_fingerprint"] = blueprint.fingerprint
     file.attrs["folded"] = np.int32(folded)
     file.attrs["spool_id"] = spool_id
     for name, length in sizes.items():
         file.attrs[name] = np.int32(length)
 
 
-def _write_plan(file: Any, plan: RunPlan) -> None:
-    config = np.array([plan.config.text.encode()])
+def _write_plan(file: Any, blueprint: Blueprint) -> None:
+    config = np.array([blueprint.config.encode()])
     file.create_dataset("plan/config", data=config, compression="gzip", shuffle=False)
-    file["plan/identity"] = json.dumps(plan.identity, indent=1).encode()
+    file["plan/identity"] = json.dumps(blueprint.identity, indent=1).encode()
     channels = [
         {"name": entry.name, "axes": entry.axes, "shape": entry.shape, "dtype": entry.dtype}
-        for entry in plan.channels
+        for entry in blueprint.channels
     ]
     file["plan/channels"] = json.dumps(channels).encode()
-    file["plan/location"] = np.array([name.encode() for name in plan.config.locations])
-    file["plan/date"] = np.array([day.encode() for day in plan.config.dates])
-    if plan.source.names:
-        file["parameters/name"] = np.array([name.encode() for name in plan.source.names])
+    file["plan/location"] = np.array([name.encode() for name in blueprint.locations])
+    file["plan/date"] = np.array([day.encode() for day in blueprint.dates])
+    if blueprint.parameter_names:
+        file["parameters/name"] = np.array([name.encode() for name in blueprint.parameter_names])
 
 
 def _allocate(file: Any, table: layout.Table, sizes: dict[str, int]) -> None:
@@ -237,29 +331,24 @@ def _allocate(file: Any, table: layout.Table, sizes: dict[str, int]) -> None:
     file[table.name].attrs["unit"] = table.unit
 
 
-def _prefill(file: Any, plan: RunPlan) -> None:
+def _prefill(file: Any, blueprint: Blueprint) -> None:
     """Write what is known before the run: ids, seeds, and the parameters of a given table."""
-    for first in range(0, plan.n_simulations, _BLOCK_ROWS):
-        rows = slice(first, min(first + _BLOCK_ROWS, plan.n_simulations))
-        file["simulations/sim_id"][rows] = np.asarray(plan.sim_ids[rows], dtype=np.int32)
-        file["iterations/seed"][rows] = plan.seeds(rows)
-        given = _given_values(plan.source)
-        if given is not None and plan.source.names:
+    n_simulations, given = len(blueprint.sim_ids), blueprint.given
+    for first in range(0, n_simulations, _BLOCK_ROWS):
+        rows = slice(first, min(first + _BLOCK_ROWS, n_simulations))
+        sim_ids = blueprint.sim_ids[rows]
+        file["simulations/sim_id"][rows] = np.asarray(sim_ids, dtype=np.int32)
+        file["iterations/seed"][rows] = seeds_of(sim_ids, blueprint.n_iterations)
+        if given is not None and blueprint.parameter_names:
             file["parameters/values"][rows] = given[rows]
 
 
-def _given_values(source: ParameterSource) -> NDArray[np.float64] | None:
-    """The values of a source that is a table."""
-    table = source.table if isinstance(source, TableOverPrior) else source
-    return table.values if isinstance(table, ParameterTable) else None
-
-
-def _make_channel(file: Any, channel: Channel, plan: RunPlan) -> None:
+def _make_channel(file: Any, channel: Channel, blueprint: Blueprint) -> None:
     kind = np.dtype(channel.dtype)
-    per_simulation = (plan.n_iterations, *channel.shape)
+    per_simulation = (blueprint.n_iterations, *channel.shape)
     dataset = file.create_dataset(
         f"channels/{channel.name}",
-        shape=(plan.n_simulations, *per_simulation),
+        shape=(len(blueprint.sim_ids), *per_simulation),
         dtype=kind,
         chunks=(1, *per_simulation),
         shuffle=True,
@@ -270,48 +359,21 @@ def _make_channel(file: Any, channel: Channel, plan: RunPlan) -> None:
     dataset.attrs["axes"] = ", ".join(("simulation", "iteration", *channel.axes))
 
 
-Series = Callable[[int], list[bytes] | None]
-"""Row to its stored channels, None where there are none."""
+WriteChunks = Callable[[int, Sequence[bytes]], None]
+"""Takes a row and its stored channels."""
 
 
-def copy_results(source: Any, path: str, n_rows: int) -> None:
-    """Copy what a run has found so far from an open results file into a new one.
-
-    Parameters
-    ----------
-    source : h5py.File
-        Open for reading.
-    path : str
-        A file made by `create`, with at least as many simulations.
-    n_rows : int
-        Simulations of the source.
-    """
-    with h5py.File(path, "r+", libver=_LIBVER, locking=False) as target:
-        for table in layout.TABLES:
-            if table.name not in source or table.name not in target:
-                continue
-            if table.shape[0] != "n_simulations":
-                target[table.name][...] = source[table.name][...]
-                continue
-            for first in range(0, n_rows, _BLOCK_ROWS):
-                rows = slice(first, min(first + _BLOCK_ROWS, n_rows))
-                target[table.name][rows] = source[table.name][rows]
-
-
-def write_chunks(
-    path: str,
-    channels: tuple[Channel, ...],
-    rows: NDArray[np.int64],
-    series: Series,
-    tick: Callable[[], None],
-) -> None:
-    """Put compressed channels into a file made with ``folded=True``, one chunk a simulation and channel."""
+@contextlib.contextmanager
+def chunk_writer(path: str, channels: tuple[Channel, ...]) -> Iterator[WriteChunks]:
+    """Give what puts stored channels into a file made with ``folded=True``, one chunk each."""
     with h5py.File(path, "r+", libver=_LIBVER, locking=False) as file:
         datasets = [file[f"channels/{channel.name}"] for channel in channels]
-        for row in map(int, rows):
-            for dataset, data in zip(datasets, series(row) or [], strict=False):
+
+        def write(row: int, parts: Sequence[bytes]) -> None:
+            for dataset, data in zip(datasets, parts, strict=True):
                 dataset.id.write_direct_chunk((row,) + (0,) * (dataset.ndim - 1), data)
-            tick()
+
+        yield write
 
 
 def read_chunk(file: Any, channel: Channel, row: int) -> bytes:
@@ -319,6 +381,11 @@ def read_chunk(file: Any, channel: Channel, row: int) -> bytes:
     dataset = file[f"channels/{channel.name}"]
     _, data = dataset.id.read_direct_chunk((row,) + (0,) * (dataset.ndim - 1))
     return bytes(data)
+
+
+def chunks_bytes(file: Any, channels: tuple[Channel, ...]) -> int:
+    """Stored bytes of all channels of a folded file."""
+    return sum(int(file[f"channels/{channel.name}"].id.get_storage_size()) for channel in channels)
 
 
 def _text(value: Any) -> str:

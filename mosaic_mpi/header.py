@@ -62,7 +62,7 @@ def header(
         f"mosaic_mpi {versions['mosaic_mpi']}, laser-cholera {versions['laser-cholera']}, "
         f"{comm.library} ({launcher.name})",
         f"hosts  {len(hosts)}: {shortened(hosts)}; {cores} cores seen; {_layout(slots)}",
-        f"plan   {plan.n_simulations} simulations x {plan.n_iterations} iterations, "
+        f"plan   {plan.extent} x {plan.n_iterations} iterations, "
         f"{len(plan.config.locations)} locations, {plan.config.n_ticks} days; parameters: "
         f"{plan.identity['parameters'].split(':')[0]}, {len(plan.source.names)} values a simulation; "
         f"saved: {', '.join(plan.save) or 'no time series'}",
@@ -83,7 +83,9 @@ def _fault_sentence(comm: Comm) -> str:
     if comm.size == 1:
         return f"{slot}; if this process dies, the same command resumes"
     if comm.survives_ranks:
-        return f"{slot}; if a worker rank or its node dies, the run goes on without it"
+        rank = "if a worker rank dies or its node falls silent, the run goes on without it"
+        node = "if mpirun loses its connection to a node, it ends the job, and the same command resumes"
+        return f"{slot}; {rank}; {node}"
     return f"{slot}; if a rank or node dies, the launcher ends the job, and the same command resumes"
 
 

@@ -1,11 +1,12 @@
 """The layout of a results file: every dataset, its shape, dtype and meaning.
 
-Owns the format; `store.py` writes by it, `results.py` reads by it, the README's table is made from it. Knows no
+Owns the format; `store.py` writes by it, `results.py` reads by it, the README's table is made from it. Opens no
 file.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,7 @@ N_STARTS = 256
 """Starts kept; further ones take the last row."""
 N_HOSTS = 16384
 ERROR_BYTES = 2000
+COMMAND_BYTES = 2000
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ TABLES: tuple[Table, ...] = (
     Table("starts/host", "|S64", (N_STARTS,), "host of rank 0"),
     Table("starts/job", "|S64", (N_STARTS,), "batch job"),
     Table("starts/mpi", "|S128", (N_STARTS,), "MPI library and launcher"),
-    Table("starts/command", "|S2000", (N_STARTS,), "command line"),
+    Table("starts/command", f"|S{COMMAND_BYTES}", (N_STARTS,), "command line"),
     Table("starts/versions", "|S1000", (N_STARTS,), "versions, JSON"),
     Table("progress/n_starts", "<i4", (1,), "starts so far"),
     Table("progress/n_errors", "<i4", (1,), "rows of errors/* in use"),
@@ -129,6 +131,16 @@ def table_bytes(sizes: dict[str, int]) -> int:
     )
 
 
+def real_path(results: str) -> str:
+    """The results file that a symbolic link leads to; its companions lie beside it, and not beside the link."""
+    return os.path.realpath(results) if os.path.islink(results) else results
+
+
 def spool_path(results: str) -> str:
     """The file beside the results that holds time series until the run completes."""
-    return f"{results}.spool"
+    return f"{real_path(results)}.spool"
+
+
+def lock_path(results: str) -> str:
+    """The file beside the results that names their writer."""
+    return f"{real_path(results)}.lock"

@@ -142,6 +142,7 @@ class Master:
     def _take_back(self, source: int, rank: _Rank) -> None:
         """A rank that was given up speaks: it was suspended, or cut off for a while."""
         rank.given_up, rank.n_slots = False, rank.n_own_slots
+        self._comm.silent.discard(source)
         self._progress.say(f"rank {source} on {rank.host} is back")
 
     def _take_breakdown(self, source: int, rank: _Rank, text: str) -> None:
@@ -214,6 +215,7 @@ class Master:
         for source in self._comm.lost_ranks():
             self._lose(source, "died")
             self._ranks[source].dead = True
+            self._comm.silent.discard(source)  # MPI knows as well
         self._commit_if_due(now, busy)
         if now - self._checked > self._check_point_s:
             self._check_point()
@@ -288,6 +290,8 @@ class Master:
         for source, rank in enumerate(self._ranks):
             if source != self._comm.rank and now - rank.heard > self._rank_timeout_s:
                 self._lose(source, f"has not been heard of for {self._rank_timeout_s:g} s")
+                if not rank.dead:
+                    self._comm.silent.add(source)
 
     def note_cpu(self) -> None:
         """Note how much CPU directing has taken so far, and who is left."""

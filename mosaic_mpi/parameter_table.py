@@ -6,6 +6,7 @@ by `tables.py`.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -30,7 +31,7 @@ class ParameterTable:
     base : mapping
         `Config.values`.
     digest : str
-        SHA-256 of ids, names and values.
+        SHA-256 of ids, names and values of the whole table.
     names : sequence of str
         The columns as the table calls them.
     calibrates : bool
@@ -56,6 +57,12 @@ class ParameterTable:
         """The table's digest."""
         calibration = "" if self._calibrates else ", psi_jt not calibrated"
         return {"parameters": f"table sha256:{self.digest}{calibration}"}
+
+    def cut(self, rows: slice) -> ParameterTable:
+        """Return some adjacent rows of the table, which still says that it is the whole one."""
+        piece = copy.copy(self)
+        piece.values = self.values[rows]
+        return piece
 
     def draw(self, row: int, sim_id: int) -> ParameterSet:
         """See `mosaic_mpi.parameters.ParameterSource.draw`."""

@@ -9,7 +9,7 @@ from mosaic_mpi.errors import InputError
 
 
 def refuse_misplaced(output: str) -> None:
-    """Refuse an output that is a folder, or lies in none.
+    """Refuse an output that is no file, or lies in no folder.
 
     Raises
     ------
@@ -19,6 +19,10 @@ def refuse_misplaced(output: str) -> None:
     path = Path(output)
     if path.is_dir():
         raise InputError(f"--output {output}: is a folder, expected the name of a file")
+    if path.exists() and not path.is_file():
+        raise InputError(f"--output {output}: is a pipe, a device or the like, expected the name of a file")
+    if path.is_symlink() and not path.exists():
+        raise InputError(f"--output {output}: is a symbolic link to {os.readlink(path)}, which does not exist")
     if not path.absolute().parent.is_dir():
         raise InputError(f"--output {output}: the folder {path.absolute().parent} does not exist")
 

@@ -1,7 +1,7 @@
 """The plan of a run: everything that decides its numbers.
 
-Owns loading it from options, its fingerprint, what differs between two of them, and the part that slots
-need, in bytes. Knows no MPI, no engine and no results file.
+Owns its fingerprint and the part that slots need, in bytes. Knows no MPI, no engine and no results file;
+`plan_inputs.py` makes it from what a user gives.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -18,25 +18,64 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mosaic_mpi.config import Config, load_config, parse_config
-from mosaic_mpi.control import Control, LikelihoodSettings, load_control
+from mosaic_mpi.config import Config
+from mosaic_mpi.control import LikelihoodSettings
 from mosaic_mpi.errors import InputError
-from mosaic_mpi.likelihood import scored_window
-from mosaic_mpi.mosaic.parameter_names import PSI_STAR
-from mosaic_mpi.mosaic.priors import Priors
-from mosaic_mpi.mosaic.source import MosaicPrior, TableOverPrior
 from mosaic_mpi.nearest import suggestion
-from mosaic_mpi.parameters import DefaultPrior, ParameterSource
+from mosaic_mpi.parameters import ParameterSource
 from mosaic_mpi.records import record_dtype
-from mosaic_mpi.tables import load_table
 
-DEFAULT_N_SIMULATIONS = 100
 MAX_SEED = 2**31 - 1
 """Seeds stay below 2^31, so that R reads them as integers."""
 _MAX_CHUNK_BYTES = 2**32 - 1
 _BUFFER_ALIGNMENT = 64
 
 SimIds = range | NDArray[np.int64]
+"""Ascending; a range takes no space."""
+_MAX_SPANS = 8
+
+
+def rows_of(sim_ids: SimIds, wanted: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    """Return the row of each wanted id.
+
+    Parameters
+    ----------
+    sim_ids : range or ndarray of int64
+        Id of each row, ascending.
+    wanted : ndarray of int, shape (n,)
+        Ids.
+
+    Returns
+    -------
+    ndarray of int64, shape (n,)
+        -1 for an id that has no row.
+    """
+    wanted = np.asarray(wanted, dtype=np.int64)
+    if isinstance(sim_ids, range):
+        inside = (wanted >= sim_ids.start) & (wanted < sim_ids.stop)
+        return np.where(inside, wanted - sim_ids.start, -1)
+    rows = np.minimum(np.searchsorted(sim_ids, wanted), len(sim_ids) - 1)
+    return np.where(sim_ids[rows] == wanted, rows, -1)
+
+
+def spans(sim_ids: NDArray[np.integer[Any]]) -> str:
+    """Name ascending ids for a person: ``1-5, 8, 10-12``."""
+    breaks = np.flatnonzero(np.diff(sim_ids) != 1) + 1
+    parts = [
+        f"{sim_ids[first]}" if last - first == 1 else f"{sim_ids[first]}-{sim_ids[last - 1]}"
+        for first, last in zip((0, *breaks), (*breaks, len(sim_ids)), strict=True)
+    ]
+    more = f" and {len(parts) - _MAX_SPANS} more" if len(parts) > _MAX_SPANS else ""
+    return ", ".join(parts[:_MAX_SPANS]) + more
+
+
+def seeds_of(sim_ids: SimIds, n_iterations: int) -> NDArray[np.int32]:
+    """Seeds of simulations, ``ndarray of int32, shape (n_simulations, n_iterations)``.
+
+    Iteration j = 1..n_iterations of a simulation runs with ``(sim_id - 1) * n_iterations + j``.
+    """
+    first = (np.asarray(sim_ids, dtype=np.int64) - 1) * n_iterations
+    return (first[:, None] + np.arange(1, n_iterations + 1)).astype(np.int32)
 
 
 @dataclass(frozen=True)
@@ -155,6 +194,13 @@ class RunPlan:
         """Rows of the results file."""
         return len(self.sim_ids)
 
+    @property
+    def extent(self) -> str:
+        """How many simulations, for a person; of a piece, which."""
+        ids = self.sim_ids
+        piece = isinstance(ids, range) and ids.start > 1
+        return f"{len(ids)} simulations" + (f" ({ids[0]} to {ids[-1]})" if piece else "")
+
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What two starts must agree on; JSON types. The number of simulations may grow, so it is not here."""
@@ -187,12 +233,8 @@ class RunPlan:
         )
 
     def seeds(self, rows: slice) -> NDArray[np.int32]:
-        """Seeds of some rows, ``ndarray of int32, shape (n_rows, n_iterations)``.
-
-        Iteration j = 1..n_iterations of a simulation runs with ``(sim_id - 1) * n_iterations + j``.
-        """
-        first = (np.asarray(self.sim_ids[rows], dtype=np.int64) - 1) * self.n_iterations
-        return (first[:, None] + np.arange(1, self.n_iterations + 1)).astype(np.int32)
+        """Seeds of some rows; see `seeds_of`."""
+        return seeds_of(self.sim_ids[rows], self.n_iterations)
 
     def with_channels(self, kinds: Mapping[str, Channel]) -> RunPlan:
         """Return the plan with its saved channels described by the engine.
@@ -224,157 +266,6 @@ class RunPlan:
         return replace(self, channels=channels)
 
 
-@dataclass(frozen=True)
-class PlanOptions:
-    """The options that decide a plan, as the user gave them (None: not given)."""
-
-    config: str | None = None
-    locations: tuple[str, ...] | None = None
-    samples: str | None = None
-    priors: str | None = None
-    control: str | None = None
-    n_simulations: int | None = None
-    n_iterations: int | None = None
-    save: tuple[str, ...] = ()
-    simulator: str = "laser"
-
-
-def load_plan(options: PlanOptions, versions: Mapping[str, str]) -> RunPlan:
-    """Read and check every input of a plan.
-
-    Parameters
-    ----------
-    options : PlanOptions
-        What the user asked for.
-    versions : mapping
-        See `RunPlan.versions`.
-
-    Returns
-    -------
-    RunPlan
-        Without its channels, which only the engine can describe.
-
-    Raises
-    ------
-    InputError
-        With every problem found.
-    """
-    problems = [f"--save {name}: named twice" for name in sorted(_repeated(options.save))]
-    try:
-        config, control, priors = _read_inputs(options)
-        sim_ids, source = _parameters(options, config, control, priors)
-    except InputError as error:
-        raise InputError([*str(error).splitlines(), *problems]) from None
-    n_iterations = options.n_iterations or control.n_iterations
-    last_seed = int(sim_ids[-1]) * n_iterations
-    if last_seed > MAX_SEED:
-        problems.append(
-            f"--n-iterations {n_iterations} with sim_id up to {sim_ids[-1]}: seeds reach {last_seed}, "
-            f"at most {MAX_SEED} is possible"
-        )
-    problems += _weight_problems(control.likelihood, config)
-    if problems:
-        raise InputError(problems)
-    simulator, likelihood = options.simulator, control.likelihood
-    return RunPlan(config, source, sim_ids, n_iterations, options.save, versions, simulator, likelihood=likelihood)
-
-
-def _read_inputs(options: PlanOptions) -> tuple[Config, Control, Priors | None]:
-    """Read config, control and priors; the problems of all three come together."""
-    problems: list[str] = []
-    found: list[Any] = []
-    for read in (
-        lambda: load_config(options.config, options.locations),
-        lambda: load_control(options.control),
-        lambda: load_priors(options.priors),
-    ):
-        try:
-            found.append(read())
-        except InputError as error:
-            problems += str(error).splitlines()
-    if problems:
-        raise InputError([*problems, *_table_problems(options)])
-    config, control, priors = found
-    return config, control, priors
-
-
-def _table_problems(options: PlanOptions) -> list[str]:
-    """What is wrong with the table, when other inputs are refused already; it takes a good config to tell."""
-    if options.samples is None:
-        return []
-    try:
-        load_table(options.samples, load_config(options.config, options.locations).values)
-    except InputError as error:
-        return [line for line in str(error).splitlines() if line.startswith("--samples")]
-    return []
-
-
-def load_priors(path: str | None) -> Priors | None:
-    """Read MOSAIC's priors, if a file is given.
-
-    Raises
-    ------
-    InputError
-        With every problem found.
-    """
-    if path is None:
-        return None
-    try:
-        return Priors.read(path)
-    except OSError as error:
-        raise InputError(f"--priors {path}: cannot be read: {error.strerror}") from None
-
-
-def load_prior(options: PlanOptions) -> tuple[MosaicPrior, int]:
-    """Read what MOSAIC's draws need, and how many are asked for.
-
-    Raises
-    ------
-    InputError
-        With every problem found, or without priors.
-    """
-    if options.priors is None:
-        raise InputError("--priors FILE: MOSAIC's priors are needed; the built-in default prior is not MOSAIC's")
-    config, control, priors = _read_inputs(options)
-    assert priors is not None
-    n_simulations = options.n_simulations or control.n_simulations or DEFAULT_N_SIMULATIONS
-    return MosaicPrior(priors, control.flags, config.values), n_simulations
-
-
-def _weight_problems(settings: LikelihoodSettings, config: Config) -> list[str]:
-    """Weights whose number does not fit the config."""
-    n_days = min(config.values[key].shape[1] for key in ("reported_cases", "reported_deaths", "psi_jt"))
-    first_day, _ = scored_window(settings, config.date_start, n_days)
-    expected = {"location": len(config.locations), "time": n_days - first_day}
-    given = {"location": settings.weights_location, "time": settings.weights_time}
-    return [
-        f"--control: likelihood.weights_{what}: found {len(weights)} numbers, expected {expected[what]}"
-        for what, weights in given.items()
-        if weights is not None and len(weights) != expected[what]
-    ]
-
-
-def _parameters(
-    options: PlanOptions, config: Config, control: Control, priors: Priors | None
-) -> tuple[SimIds, ParameterSource]:
-    prior = None if priors is None else MosaicPrior(priors, control.flags, config.values)
-    n_simulations = options.n_simulations or control.n_simulations
-    if options.samples is None:
-        source: ParameterSource = prior or DefaultPrior(config.values)
-        return range(1, (n_simulations or DEFAULT_N_SIMULATIONS) + 1), source
-    calibrates = any(control.flags.draws(name) for name in PSI_STAR)
-    sims, table = load_table(options.samples, config.values, calibrates)
-    if (options.n_simulations or 0) > len(sims):
-        message = f"--n-simulations {options.n_simulations}: --samples {options.samples} has only {len(sims)} rows"
-        raise InputError(message)
-    given: ParameterSource = table if prior is None else TableOverPrior(prior, table)
-    return sims[: options.n_simulations or len(sims)], given
-
-
-def _repeated(names: Sequence[str]) -> set[str]:
-    return {name for name in names if names.count(name) > 1}
-
-
 def config_digest(config: Config) -> str:
     """Return the SHA-256 of a config's values, whatever the formatting and order of its file."""
     digest = hashlib.sha256()
@@ -385,54 +276,3 @@ def config_digest(config: Config) -> str:
         else:
             digest.update(f"{key} {json.dumps(value, sort_keys=True)}".encode())
     return digest.hexdigest()
-
-
-def differences(stored: Mapping[str, Any], stored_config: str, plan: RunPlan) -> list[str]:
-    """Name each difference between the plan of a results file and another one, with both values.
-
-    Parameters
-    ----------
-    stored : mapping
-        The file's plan identity.
-    stored_config : str
-        The file's config text.
-    plan : RunPlan
-        The plan asked for now.
-
-    Returns
-    -------
-    list of str
-        Empty when they are the same plan.
-    """
-    now = plan.identity
-    found: list[str] = []
-    for key in dict.fromkeys((*stored, *now)):
-        if stored.get(key) == now.get(key):
-            continue
-        if key == "config" and stored.get("locations") == now.get("locations"):
-            old = parse_config(stored_config, plan.config.locations, "the file's config")
-            found.extend(_config_differences(old, plan.config))
-        elif key != "config":
-            found.append(f"{key}: {_short(stored.get(key))} in the file, {_short(now.get(key))} now")
-    return found or (["config: differs"] if stored.get("config") != now.get("config") else [])
-
-
-def _config_differences(old: Config, new: Config) -> list[str]:
-    found = []
-    for key in dict.fromkeys((*old.values, *new.values)):
-        before, after = old.values.get(key), new.values.get(key)
-        if isinstance(before, np.ndarray) and isinstance(after, np.ndarray):
-            if before.shape != after.shape:
-                found.append(f"config {key}: shape {before.shape} in the file, {after.shape} now")
-            elif not np.array_equal(before, after, equal_nan=True):
-                place = tuple(map(int, np.argwhere((before != after) & ~(np.isnan(before) & np.isnan(after)))[0]))
-                values = f"{before[place]} in the file, {after[place]} now"
-                found.append(f"config {key}[{place[0]}][{place[1]}]: {values}")
-        elif before != after:
-            found.append(f"config {key}: {_short(before)} in the file, {_short(after)} now")
-    return found
-
-
-def _short(value: Any) -> str:
-    text = "nothing" if value is None else value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= 100 else f"{text[:97]}..."

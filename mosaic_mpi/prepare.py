@@ -5,7 +5,8 @@ from __future__ import annotations
 from mosaic_mpi import environment, fork_server, slot_process
 from mosaic_mpi.errors import InputError
 from mosaic_mpi.place import refuse_misplaced
-from mosaic_mpi.plan import RunPlan, load_plan
+from mosaic_mpi.plan import RunPlan
+from mosaic_mpi.plan_inputs import load_plan
 from mosaic_mpi.run_options import RunOptions
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import zlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -20,7 +21,7 @@ from mosaic_mpi.errors import InputError
 from mosaic_mpi.h5file import Header
 from mosaic_mpi.nearest import suggestion
 from mosaic_mpi.plan import Channel
-from mosaic_mpi.records import decompress
+from mosaic_mpi.records import checksum, decompress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,7 +109,41 @@ class Results:
 
     def completed(self) -> NDArray[np.int64]:
         """Rows of the completed simulations, ascending, ``ndarray of int64, shape (n_completed,)``."""
-        return np.flatnonzero(self.table("simulations/status") == layout.COMPLETED)
+        return np.flatnonzero(self._status() == layout.COMPLETED)
+
+    def _status(self) -> NDArray[np.int8]:
+        with h5file.reading(self.path) as file:
+            return h5file.read_status(file)
+
+    def verify(self) -> list[int]:
+        """Compare every completed simulation with the checksum that it left its slot with.
+
+        Returns
+        -------
+        list of int
+            Ids of the simulations whose stored numbers are not those that were found.
+        """
+        rows = self.completed()
+        ids, expected = (self.rows_of(f"simulations/{name}", rows) for name in ("sim_id", "checksum"))
+        columns = {
+            "likelihood": self.rows_of("simulations/likelihood", rows),
+            "iteration_likelihood": self.rows_of("iterations/likelihood", rows),
+            "parameters": self.rows_of("parameters/values", rows)
+            if self.parameter_names
+            else np.empty((len(rows), 0)),
+        }
+        damaged = []
+        with h5file.reading(self.path) as file, self._chunks(file, len(rows)) as chunk:
+            for index, row in enumerate(map(int, rows)):
+                record = {name: column[index] for name, column in columns.items()}
+                try:
+                    series = b"".join(chunk(row, channel) for channel in range(len(self.channels)))
+                except InputError:
+                    damaged.append(int(ids[index]))
+                    continue
+                if checksum(record, series) != expected[index]:
+                    damaged.append(int(ids[index]))
+        return damaged
 
     def parameters(self) -> pd.DataFrame:
         """Return the completed simulations as a table.
@@ -156,10 +191,12 @@ class Results:
 
         columns = ("attempts", "likelihood", "elapsed_s", "finished_at", "rank", "slot")
         data: dict[str, Any] = {name: self.table(f"simulations/{name}") for name in columns}
-        status = self.table("simulations/status")
+        status = self._status()
         data["status"] = np.array(["pending", "completed", "failed"])[status]
-        hosts = np.char.decode(self.table("hosts/name"), "utf-8")
-        data["host"] = np.where(status == layout.COMPLETED, hosts[self.table("simulations/host")], "")
+        hosts = np.char.decode(self.table("hosts/name"), "utf-8", "replace")
+        data["host"] = np.where(
+            status == layout.COMPLETED, hosts.take(self.table("simulations/host"), mode="clip"), ""
+        )
         data["error"] = [self.error_text(int(row)) for row in self.table("simulations/error")]
         return pd.DataFrame(data, pd.Index(self.table("simulations/sim_id"), name="sim"))
 
@@ -169,7 +206,7 @@ class Results:
 
     def error_text(self, number: int) -> str:
         """Return the text of a value of ``simulations/error``; 0 is none."""
-        return self._error_texts[number - 1] if number else ""
+        return self._error_texts[number - 1] if 0 < number <= len(self._error_texts) else ""
 
     def channel(self, name: str, simulations: Sequence[int] | None = None) -> xr.DataArray:
         """Return a saved channel as an array with named axes.
@@ -225,7 +262,7 @@ class Results:
 
     def _rows(self, simulations: Sequence[int]) -> NDArray[np.int64]:
         row_of = {int(sim_id): row for row, sim_id in enumerate(self.table("simulations/sim_id"))}
-        status = self.table("simulations/status")
+        status = self._status()
         missing = [
             sim_id
             for sim_id in map(int, simulations)
@@ -255,12 +292,19 @@ class Results:
         with h5file.reading(self.path) as file, self._chunks(file, len(rows)) as chunk:
             for row in map(int, rows):
                 arrays = [
-                    decompress(chunk(row, index), (self.header.n_iterations, *kind.shape), kind.dtype)
-                    for index, kind in zip(wanted, kinds, strict=True)
+                    self._array(chunk(row, index), kind, row) for index, kind in zip(wanted, kinds, strict=True)
                 ]
                 yield row, arrays
 
+    def _array(self, data: bytes, kind: Channel, row: int) -> NDArray[Any]:
+        try:
+            return decompress(data, (self.header.n_iterations, *kind.shape), kind.dtype)
+        except (zlib.error, ValueError) as error:
+            raise InputError(f"{self.path}: damaged: channel {kind.name} in row {row}: {error}") from None
+
     def _open_spool(self, path: str) -> BinaryIO:
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise InputError(f"{path}: is no file; it ought to hold the time series of {self.path}")
         try:
             return open(path, "rb")
         except FileNotFoundError:
@@ -268,6 +312,8 @@ class Results:
             if self._read_header().folded:
                 raise InputError(f"{self.path}: was completed just now; read it again") from None
             raise InputError(f"{path}: missing; it holds the time series of {self.path}") from None
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror}") from None
 
     @contextlib.contextmanager
     def _chunks(self, file: Any, n_rows: int) -> Iterator[Any]:
@@ -283,4 +329,11 @@ class Results:
         offsets, sizes = file["series/offset"][...], file["series/bytes"][...]
         with self._open_spool(path) as spool:
             descriptor = spool.fileno()
-            yield lambda row, index: os.pread(descriptor, int(sizes[row, index]), int(offsets[row, index]))
+
+            def stored(row: int, index: int) -> bytes:
+                offset, size = int(offsets[row, index]), int(sizes[row, index])
+                if min(offset, size) < 0 or offset + size > os.fstat(descriptor).st_size:
+                    raise InputError(f"{self.path}: damaged: the time series of row {row} are not in {path}")
+                return os.pread(descriptor, size, offset)
+
+            yield stored

@@ -65,8 +65,8 @@ def start(options: RunOptions) -> int:
     """
     signals = StopSignals()
     launcher = environment.find_launcher()
-    fork_server.start_fork_server(preload_module(options.plan.simulator))
     try:
+        fork_server.start_fork_server(preload_module(options.plan.simulator))
         comm = connect(launcher)
     except MosaicError as error:
         # Each of n singletons meets this: let one of them tell, before a launcher ends it for another's exit code.
@@ -136,7 +136,6 @@ class _OtherRank:
 
     def _serve(self, worker: Worker) -> int:
         wait = _Wait(self._comm)
-        parent = os.getppid()
         try:
             worker.start()
             while not worker.stopped:
@@ -147,7 +146,7 @@ class _OtherRank:
                 wait.after(worker.step(wait.seconds) or busy)
                 if MASTER in self._comm.lost_ranks():
                     os._exit(EXIT_STOPPED)
-                if time.monotonic() - worker.heard > self._options.rank_timeout_s or os.getppid() != parent:
+                if time.monotonic() - worker.heard > self._options.rank_timeout_s or environment.parent_is_gone():
                     os._exit(EXIT_STOPPED)  # nobody is left to speak MPI with
         finally:
             worker.close()
@@ -228,6 +227,9 @@ class _Rank0:
             if time.monotonic() > deadline:
                 missing = sorted(set(range(self._comm.size)) - hellos.keys())
                 raise LaunchError(f"ranks {missing[:20]} have not reported within {_HELLO_SECONDS:.0f} s")
+            self._end_with_launcher()
+            if lost := self._comm.lost_ranks():
+                raise Interrupted(f"ranks {lost} died while the run started; the same command resumes")
             time.sleep(0.002)
         found = [hellos[rank] for rank in range(self._comm.size)]
         _refuse_different_code(found)
@@ -323,7 +325,6 @@ class _Rank0:
 
     def _loop(self, master: Master, worker: Worker) -> None:
         wait = _Wait(self._comm)
-        parent = os.getppid()
         worker.start()
         draining = 0
         while True:
@@ -336,13 +337,16 @@ class _Rank0:
                     worker.handle(message)
             busy = worker.step(0.0 if busy else wait.seconds) or busy
             wait.after(busy)
-            if self._comm.size > 1 and os.getppid() != parent:
-                raise Interrupted("the launcher has died; what was finished is kept, the same command resumes")
+            self._end_with_launcher()
             if len(self._signals.received) > draining:
                 draining = self._stop(master, draining)
             self._heed_deadline(master)
             if master.step(busy):
                 return
+
+    def _end_with_launcher(self) -> None:
+        if self._launcher.name != "none" and environment.parent_is_gone():
+            raise Interrupted("the launcher has died; what was finished is kept, the same command resumes")
 
     def _heed_deadline(self, master: Master) -> None:
         """Begin to drain, once, when the time that is left is needed for ending."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mosaic_mpi.failure_limit import FailureLimit
-from mosaic_mpi.plan import PlanOptions
+from mosaic_mpi.plan_inputs import PlanOptions
 
 
 @dataclass(frozen=True)

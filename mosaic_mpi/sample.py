@@ -15,7 +15,8 @@ import pyarrow as pa
 from mosaic_mpi import environment
 from mosaic_mpi.export import write_parquet
 from mosaic_mpi.mosaic.source import MosaicPrior
-from mosaic_mpi.plan import MAX_SEED, PlanOptions, load_prior
+from mosaic_mpi.plan import MAX_SEED
+from mosaic_mpi.plan_inputs import PlanOptions, load_prior
 
 _BLOCK_ROWS = 1000
 _prior: MosaicPrior | None = None

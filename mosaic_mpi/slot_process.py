@@ -69,7 +69,8 @@ def _serve(connection: Connection, simulation: Any) -> None:
             return
         try:
             answer = RESULT + simulation.run(ORDER.unpack(order)[0])
-        except Exception:
+        except Exception as error:
+            traceback.clear_frames(error.__traceback__)  # where memory ran out, what filled it goes first
             answer = FAILURE + _traceback()
         connection.send_bytes(answer)
         gc.collect()  # the engine's models are cycles; between simulations, no one waits for this

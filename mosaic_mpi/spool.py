@@ -36,6 +36,8 @@ class Spool:
 
     def __init__(self, path: str, identity: str, must_exist: bool = False) -> None:
         header = _MAGIC + identity.encode()
+        if Path(path).exists() and not Path(path).is_file():
+            raise InputError(f"{path}: is no file; move it away: it takes the place of the run's spool")
         if not (Path(path).exists() and _read_header(path) == header):
             if must_exist:
                 raise InputError(
@@ -65,7 +67,7 @@ class Spool:
 
     def read(self, offset: int, size: int) -> bytes:
         """Return some bytes, fewer at the end of the file."""
-        return os.pread(self._descriptor, size, offset)
+        return _read(self._descriptor, offset, size)
 
     def truncate(self, end: int) -> None:
         """Forget what no committed simulation refers to."""
@@ -84,6 +86,58 @@ class Spool:
     def close(self) -> None:
         """Close the file."""
         os.close(self._descriptor)
+
+
+class SpoolReader:
+    """A spool open for reading.
+
+    Parameters
+    ----------
+    path : str
+        The spool.
+    identity : str
+        See `Spool`.
+
+    Raises
+    ------
+    InputError
+        It is missing or of another results file.
+    """
+
+    def __init__(self, path: str, identity: str) -> None:
+        try:
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror}; its results file needs it for its time series") from None
+        if self.read(0, Spool.HEADER_BYTES) != _MAGIC + identity.encode():
+            self.close()
+            raise InputError(f"{path}: not the one that belongs to its results file, which needs its time series")
+
+    def __enter__(self) -> SpoolReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return some bytes, fewer at the end of the file."""
+        return _read(self._descriptor, offset, size)
+
+    def size(self) -> int:
+        """Bytes of the file."""
+        return os.fstat(self._descriptor).st_size
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+
+def _read(descriptor: int, offset: int, size: int) -> bytes:
+    """Offset and size may be what a damaged table says: no more memory is taken than the file has bytes."""
+    there = os.fstat(descriptor).st_size - offset
+    return os.pread(descriptor, min(size, there), offset) if offset >= 0 and min(size, there) > 0 else b""
 
 
 def _read_header(path: str) -> bytes:

@@ -12,6 +12,7 @@ next start verifies just those by their checksums, and runs again what does not 
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -23,19 +24,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mosaic_mpi import h5file, layout, rebuild
+from mosaic_mpi.blueprint import blueprint_of
 from mosaic_mpi.errors import PlanMismatch, StorageError
 from mosaic_mpi.h5file import Header
 from mosaic_mpi.journal import Journal
 from mosaic_mpi.lock import WriterLock
-from mosaic_mpi.plan import RunPlan, differences
-from mosaic_mpi.records import checksum
+from mosaic_mpi.plan import RunPlan, rows_of, spans
+from mosaic_mpi.plan_differences import differences
 from mosaic_mpi.spool import Spool
 from mosaic_mpi.tablefile import TableFile
+from mosaic_mpi.verification import mismatching, unverified
 
 _COPIED = ("likelihood", "elapsed_s", "finished_at", "slot", "checksum")
 """Fields of a record that are stored as they come."""
-_VERIFIED_ROWS = 4096
-"""Rows read at once when a start verifies what its predecessor left."""
 
 
 def is_finished(path: str, plan: RunPlan, retry_failed: bool = False) -> bool:
@@ -55,7 +56,7 @@ def is_finished(path: str, plan: RunPlan, retry_failed: bool = False) -> bool:
     InputError
         The file is damaged, foreign, or of another plan.
     """
-    if not Path(path).exists():
+    if not os.path.lexists(path) or rebuild.leftovers(path):  # of a killed --overwrite, say: to be removed first
         return False
     with h5file.reading(path) as file:
         header = h5file.read_header(file)
@@ -67,8 +68,8 @@ def is_finished(path: str, plan: RunPlan, retry_failed: bool = False) -> bool:
 
 def _to_do(file: Any, retry_failed: bool) -> NDArray[np.bool_]:
     status: NDArray[np.int8] = file["simulations/status"][...]
-    to_do: NDArray[np.bool_] = (status != layout.COMPLETED) if retry_failed else (status == layout.PENDING)
-    return to_do
+    to_do: NDArray[np.bool_] = status != layout.COMPLETED  # one that is damaged counts for nothing
+    return to_do if retry_failed else to_do & (status != layout.FAILED)
 
 
 def preview(path: str, plan: RunPlan, overwrite: bool, retry_failed: bool = False) -> tuple[str, int]:
@@ -86,7 +87,7 @@ def preview(path: str, plan: RunPlan, overwrite: bool, retry_failed: bool = Fals
     InputError
         A start would refuse the file.
     """
-    if not Path(path).exists():
+    if not os.path.lexists(path):
         return "new", plan.n_simulations
     with h5file.reading(path) as file:
         header = h5file.read_header(file)
@@ -102,8 +103,12 @@ def _refuse_other_plan(path: str, file: Any, header: Header, plan: RunPlan) -> N
     found = []
     if header.fingerprint != plan.fingerprint:
         found = differences(header.identity, h5file.read_config(file), plan)
-    if plan.n_simulations < header.n_simulations:
-        found.append(f"n_simulations: {header.n_simulations} in the file, {plan.n_simulations} now (fewer)")
+    ids = file["simulations/sim_id"][...]
+    lacking = ids[rows_of(plan.sim_ids, ids) < 0]
+    if len(lacking):
+        fewer = " (fewer)" if plan.n_simulations < header.n_simulations else ""
+        counts = f"n_simulations: {header.n_simulations} in the file, {plan.n_simulations} now{fewer}"
+        found.append(f"{counts}; the plan lacks simulations {spans(lacking)}")
     if found:
         advice = "use the same inputs to resume it, another --output, or --overwrite to start anew"
         raise PlanMismatch([f"{path} belongs to another plan; {advice}:", *(f"  {line}" for line in found)])
@@ -130,7 +135,7 @@ class Store:
     """
 
     def __init__(self, path: str, plan: RunPlan, overwrite: bool = False, retry_failed: bool = False) -> None:
-        self.path, self._plan, self._retry_failed = path, plan, retry_failed
+        self.path, self._plan, self._retry_failed = layout.real_path(path), plan, retry_failed
         self.n_retried = 0
         self._lock = WriterLock(path)
         self._spool: Spool | None = None
@@ -139,13 +144,13 @@ class Store:
         self._sync: Future[int] | None = None
         try:
             with self._guard(through_hdf5=True):
-                rebuild.remove_leftovers(path)
+                rebuild.remove_leftovers(self.path)
                 self._provide(overwrite)
-                self._tables = TableFile(path)
+                self._tables = TableFile(self.path)
                 self._load()
         except BaseException:
             with contextlib.suppress(OSError):
-                rebuild.remove_leftovers(path)
+                rebuild.remove_leftovers(self.path)
             self._lock.release()
             raise
         self._syncer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -154,19 +159,19 @@ class Store:
 
     def _provide(self, overwrite: bool) -> None:
         """See that there is a file of this plan, with room for all of its simulations."""
-        if not Path(self.path).exists():
-            rebuild.create(self.path, self._plan)
+        if not os.path.lexists(self.path):
+            rebuild.create(self.path, blueprint_of(self._plan))
             return
         with h5file.reading(self.path) as file:  # refuses what is foreign or damaged, --overwrite or not
             header = h5file.read_header(file)
             if not overwrite:
                 _refuse_other_plan(self.path, file, header, self._plan)
-            failed = bool((file["simulations/status"][...] == layout.FAILED).any())
-        is_closed = header.folded and header.channels and failed and self._retry_failed
+            unfinished = bool(_to_do(file, self._retry_failed).any())
+        is_closed = header.folded and header.channels and unfinished  # what runs again needs a spool
         if overwrite:
-            rebuild.create(self.path, self._plan)
+            rebuild.create(self.path, blueprint_of(self._plan))
         elif self._plan.n_simulations > header.n_simulations or is_closed:
-            rebuild.extend(self.path, self._plan, header)
+            rebuild.extend(self.path, blueprint_of(self._plan), header)
 
     def _load(self) -> None:
         with h5file.reading(self.path) as file:
@@ -179,9 +184,10 @@ class Store:
             durable = int(file["progress/durable_commit"][0])
             self._open_spool(file)
             done = self.status == layout.COMPLETED
-            suspects = np.flatnonzero(((commits > durable) | (commits == 0)) & done)
-            for row in self._mismatching(file, suspects):
-                self._forget(row)
+            read = self._spool.read if self._spool is not None else None
+            suspects = np.flatnonzero(unverified(commits, durable) & done)
+            for row in (*mismatching(file, suspects, read), *np.flatnonzero(~h5file.is_known(self.status))):
+                self._forget(int(row))
             if self._retry_failed:
                 self._reopen_failed()
             self._count_attempts_again(file)
@@ -195,29 +201,6 @@ class Store:
             return
         needed = bool((self.status == layout.COMPLETED).any())
         self._spool = Spool(spool, self._header.spool_id, must_exist=needed)
-
-    def _mismatching(self, file: Any, rows: NDArray[np.int64]) -> Iterator[int]:
-        """Yield those rows whose stored numbers do not give their checksum."""
-        for first in range(0, len(rows), _VERIFIED_ROWS):
-            block = rows[first : first + _VERIFIED_ROWS]
-            span, inside = slice(int(block[0]), int(block[-1]) + 1), block - block[0]
-            columns = {
-                "likelihood": file["simulations/likelihood"][span],
-                "iteration_likelihood": file["iterations/likelihood"][span],
-                "parameters": file["parameters/values"][span] if self._header.n_parameters else None,
-            }
-            expected = file["simulations/checksum"][span]
-            places = [file[f"series/{name}"][span] for name in ("offset", "bytes")] if self._spool else None
-            for index in map(int, inside):
-                record = {name: np.empty(0) if c is None else c[index] for name, c in columns.items()}
-                if checksum(record, self._stored_series(places, index)) != expected[index]:
-                    yield int(block[0]) + index
-
-    def _stored_series(self, places: list[NDArray[np.int64]] | None, index: int) -> bytes:
-        if self._spool is None or places is None:
-            return b""
-        offsets, sizes = (column[index] for column in places)
-        return self._spool.read(int(offsets[0]), int(sizes.sum()))
 
     def _forget(self, row: int) -> None:
         """A result that did not reach the disk before its node died: it is to be run again."""
@@ -342,6 +325,7 @@ class Store:
     def check_point(self) -> None:
         """Begin to push what is committed to the disk, beside the run; does nothing while that goes on."""
         with self._guard():
+            self._tables.check_place()
             if self._sync is None or self._sync.done():
                 self._settle()
                 self._sync = self._syncer.submit(self._sync_all, self._commits)
@@ -366,6 +350,7 @@ class Store:
             self._settle()
             self._sync = self._syncer.submit(self._sync_all, self._commits)
             self._settle()
+            self._tables.check_place()
 
     def fold(self, tick: Callable[[], None]) -> str | None:
         """Move the spool's series into the file, once all simulations are done.
@@ -382,13 +367,14 @@ class Store:
         """
         if self._spool is None:
             return None
-        needed = self._spool.size() + self._tables.size()
-        free = shutil.disk_usage(Path(self.path).absolute().parent).free
-        if needed > free:
-            missing = f"{needed / 2**30:.2f} GiB needed, {free / 2**30:.2f} GiB free"
-            return f"time series stay in {layout.spool_path(self.path)} ({missing}); exports read them there"
         with self._guard(through_hdf5=True):
-            rebuild.fold(self.path, self._plan, self._spool, tick)
+            self._tables.check_place()
+            needed = self._spool.size() + self._tables.size()
+            free = shutil.disk_usage(Path(self.path).absolute().parent).free
+            if needed > free:
+                missing = f"{needed / 2**30:.2f} GiB needed, {free / 2**30:.2f} GiB free"
+                return f"time series stay in {layout.spool_path(self.path)} ({missing}); exports read them there"
+            rebuild.fold(self.path, blueprint_of(self._plan), self._spool, tick)
             self._spool = None
         return None
 

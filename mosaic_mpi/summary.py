@@ -6,6 +6,7 @@ engine.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
@@ -17,6 +18,7 @@ import numpy as np
 
 from mosaic_mpi import h5file, layout
 from mosaic_mpi.errors import EXIT_COMPLETE, EXIT_INTERNAL, EXIT_STOPPED
+from mosaic_mpi.holder import read_holder
 from mosaic_mpi.lock import describe_holder
 from mosaic_mpi.progress import duration
 
@@ -115,11 +117,14 @@ def summarise(path: str) -> Summary:
     """
     with h5file.reading(path) as file:
         header = h5file.read_header(file)
-        status = file["simulations/status"][...]
+        status = h5file.read_status(file)
         likelihood = file["simulations/likelihood"][...][status == layout.COMPLETED]
         starts = _starts(file)
         rate = _rate(file, status, starts)
-        hosts = [name.decode() for name in file["hosts/name"][: int(file["progress/n_hosts"][0])]]
+        hosts = [
+            name.decode("utf-8", "replace")
+            for name in file["hosts/name"][: h5file.read_count(file, "hosts", layout.N_HOSTS)]
+        ]
         failures = _failures(file)
     counts = np.bincount(status, minlength=3)
     pending = int(counts[layout.PENDING])
@@ -143,7 +148,7 @@ def summarise(path: str) -> Summary:
         failures=failures,
         starts=starts,
         plan=header.identity,
-        versions=json.loads(starts[-1]["versions"]) if starts else {},
+        versions=_versions(starts),
         hosts=hosts,
         time_series=_series_place(path, header),
     )
@@ -156,9 +161,17 @@ def _series_place(path: str, header: h5file.Header) -> str:
 
 
 def _starts(file: Any) -> list[dict[str, Any]]:
-    n_starts = min(int(file["progress/n_starts"][0]), layout.N_STARTS)
+    n_starts = h5file.read_count(file, "starts", layout.N_STARTS)
     columns = {name: file[f"starts/{name}"][:n_starts] for name in file["starts"]}
     return [{name: _plain(column[row]) for name, column in columns.items()} for row in range(n_starts)]
+
+
+def _versions(starts: list[dict[str, Any]]) -> dict[str, str]:
+    """Of the latest start; nothing where a killed start had not noted them yet."""
+    with contextlib.suppress(json.JSONDecodeError):
+        found: dict[str, str] = json.loads(starts[-1]["versions"]) if starts else {}
+        return found
+    return {}
 
 
 def _plain(value: Any) -> Any:
@@ -184,10 +197,10 @@ def _master_load(starts: list[dict[str, Any]]) -> float | None:
 
 
 def _failures(file: Any) -> list[Failures]:
-    n_errors = int(file["progress/n_errors"][0])
+    n_errors = h5file.read_count(file, "errors", layout.N_ERRORS)
     columns = [file[f"errors/{name}"][:n_errors] for name in ("attempts", "cause", "text")]
     found = [
-        Failures(int(attempts), cause.decode(), text.decode("utf-8", "replace"))
+        Failures(int(attempts), cause.decode("utf-8", "replace"), text.decode("utf-8", "replace"))
         for attempts, cause, text in zip(*columns, strict=True)
     ]
     return sorted(found, key=lambda entry: -entry.attempts)
@@ -197,7 +210,7 @@ def _state(path: str, starts: list[dict[str, Any]], pending: int, silent_s: floa
     if not starts:
         return "stopped"
     state = _STATES.get(starts[-1]["state"], _BROKEN)
-    if state == "running" and (silent_s > _SILENT_SECONDS or not Path(f"{path}.lock").exists()):
+    if state == "running" and (silent_s > _SILENT_SECONDS or _is_abandoned(path)):
         return "dead"
     if state == "complete" and pending:  # killed between an extension and the first note of its start
         return "stopped"
@@ -216,6 +229,13 @@ def check_code(summary: Summary) -> int:
     if summary.complete:
         return EXIT_COMPLETE
     return EXIT_INTERNAL if summary.state in _LOOK_FIRST else EXIT_STOPPED
+
+
+def _is_abandoned(path: str) -> bool:
+    """Whether nobody holds the results file, as far as this host can tell."""
+    lock = Path(layout.lock_path(path))
+    holder = read_holder(lock)
+    return not lock.exists() or (holder is not None and holder.is_dead)
 
 
 def as_json(summary: Summary) -> str:
@@ -250,7 +270,7 @@ def as_text(summary: Summary) -> str:
 
 def _state_details(summary: Summary) -> str:
     if summary.state == "running":
-        holder = describe_holder(Path(f"{summary.file}.lock"))
+        holder = describe_holder(Path(layout.lock_path(summary.file)))
         return f" ({holder}; last sign of life {duration(summary.last_commit_s)} ago)"
     if summary.state == "dead":
         silent = duration(summary.last_commit_s)
@@ -311,6 +331,11 @@ def _plan_text(plan: dict[str, Any]) -> str:
     return f"{where}; {plan['n_iterations']} iterations; parameters: {plan['parameters'].split(':')[0]}"
 
 
+def _visible(line: str) -> str:
+    """Show what would steer a terminal as its code."""
+    return "".join(letter if letter.isprintable() or letter == "\t" else ascii(letter)[1:-1] for letter in line)
+
+
 def _failure_lines(failures: list[Failures]) -> list[str]:
     if not failures:
         return []
@@ -321,5 +346,5 @@ def _failure_lines(failures: list[Failures]) -> list[str]:
     lines = [f"  failures     {sum(by_cause.values())} attempts: {causes}; the commonest:"]
     for entry in failures[:3]:
         lines.append(f"    {entry.attempts} x {entry.cause}:")
-        lines += [f"      {line}" for line in entry.text.splitlines()[-6:]]
+        lines += [f"      {_visible(line)}" for line in entry.text.splitlines()[-6:]]
     return lines

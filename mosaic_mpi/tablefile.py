@@ -5,6 +5,7 @@ Owns the descriptor. The bytes exist since the file was made, so no write change
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Any
 
@@ -25,6 +26,7 @@ class TableFile:
 
     def __init__(self, path: str) -> None:
         self._places = h5file.placements(path)
+        self._path = path
         self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
 
     def write(self, name: str, first_row: int, values: Any) -> None:
@@ -52,6 +54,8 @@ class TableFile:
 
     def write_rows(self, name: str, rows: NDArray[np.int64], values: NDArray[Any]) -> None:
         """Write scattered rows, ascending, with one call for each run of adjacent ones."""
+        if not len(rows):
+            return
         breaks = np.flatnonzero(np.diff(rows) != 1) + 1
         for first, last in zip((0, *breaks), (*breaks, len(rows)), strict=True):
             self.write(name, int(rows[first]), values[first:last])
@@ -64,6 +68,17 @@ class TableFile:
     def is_text(self, name: str) -> bool:
         """Whether a table holds text."""
         return self._places[name].dtype.kind == "S"
+
+    def check_place(self) -> None:
+        """See that what is written can be found under its name.
+
+        Raises
+        ------
+        OSError
+            The file was moved or removed, or its folder was: what an open descriptor does not notice.
+        """
+        if not os.path.samestat(os.fstat(self._descriptor), os.stat(self._path)):
+            raise OSError(errno.ESTALE, "another file has taken its place")
 
     def sync(self) -> None:
         """Push what was written to the disk."""

@@ -45,7 +45,7 @@ class Worker:
         self._comm, self._pool, self._record_bytes, self._beat_s = comm, pool, record_bytes, beat_s
         self._outbox: list[memoryview] = []
         self._outbox_bytes = 0
-        self._flushed = self._sent = self.heard = time.monotonic()
+        self._flushed = self._sent = self._stepped = self.heard = time.monotonic()
         self.stopped = self._broken = False
 
     def start(self) -> None:
@@ -84,11 +84,19 @@ class Worker:
                     self._send(Failure(row, cause, text))
         self._flush_if_due()
         self._beat_if_due()
+        self._allow_for_own_stall()
         return bool(events)
 
     def close(self) -> None:
         """End the slots."""
         self._pool.close()
+
+    def _allow_for_own_stall(self) -> None:
+        """While this rank itself stood still, it could hear nobody."""
+        now = time.monotonic()
+        if now - self._stepped > self._beat_s:
+            self.heard = now
+        self._stepped = now
 
     def _poll(self, wait_s: float) -> list[SlotEvent]:
         if self._broken:

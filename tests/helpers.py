@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from mosaic_mpi import fake, layout
 from mosaic_mpi.catalogue import MATRICES, OBSERVATIONS, OPTIONAL, PARAMETERS
 from mosaic_mpi.environment import without_launcher
-from mosaic_mpi.plan import PlanOptions, RunPlan, load_plan
+from mosaic_mpi.plan import RunPlan
+from mosaic_mpi.plan_inputs import PlanOptions, load_plan
 from mosaic_mpi.results import Results
 from mosaic_mpi.simulation import Simulation
 from mosaic_mpi.store import Store
@@ -83,6 +84,7 @@ def make_plan(
     settings: str = "",
     config: Mapping[str, Any] | None = None,
     samples: str | None = None,
+    simulations: tuple[int, int] | None = None,
 ) -> RunPlan:
     """A plan of fake simulations, ready for a store."""
     simulator = f"fake:{settings}"
@@ -91,6 +93,7 @@ def make_plan(
         samples=samples,
         n_simulations=n_simulations,
         n_iterations=n_iterations,
+        simulations=simulations,
         save=tuple(save),
         simulator=simulator,
     )
@@ -255,14 +258,14 @@ class Cli:
         return self.launch([sys.executable, "-m", "mosaic_mpi", *arguments], fake=fake, **variables)
 
     def launch(
-        self, command: Sequence[str], fake: str | None = "seconds=0", **variables: str
+        self, command: Sequence[str], fake: str | None = "seconds=0", asks: bool = False, **variables: str
     ) -> subprocess.Popen[str]:
-        """Start any command."""
+        """Start any command; with `asks`, its standard input is a pipe."""
         process = subprocess.Popen(
             command,
             cwd=self.folder,
             env=self.environment(fake, **variables),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if asks else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -293,3 +296,10 @@ class Cli:
                 process.communicate(timeout=10)
         for pid in self.survivors():
             os.kill(pid, signal.SIGKILL)
+
+
+def without_override(*command: str) -> list[str]:
+    """A command that permission bits bind, as they do not bind root by itself."""
+    if os.geteuid():
+        return list(command)
+    return ["setpriv", "--inh-caps=-all", "--bounding-set=-dac_override,-dac_read_search", *command]

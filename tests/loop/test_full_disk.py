@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from helpers import CI, Cli, listing, same_numbers, write_config
+from helpers import CI, Cli, listing, same_numbers, wait_until, write_config
+from witness import Witness
 
 import mosaic_mpi
 from mosaic_mpi.layout import COMPLETED
@@ -62,6 +65,37 @@ def n_done(disk: SmallDisk) -> int:
     return int((status == COMPLETED).sum())
 
 
+def stored(disk: SmallDisk) -> dict[int, tuple[Any, ...]]:
+    """What makes one stored result that one and no other."""
+    results = mosaic_mpi.open(str(disk.path / "run.h5"))
+    columns = [results.table(f"simulations/{name}") for name in ("commit", "finished_at", "checksum")]
+    return {int(row): tuple(column[row] for column in columns) for row in results.completed()}
+
+
+def test_a_disk_that_others_fill_while_it_runs(cli: Cli, disk: SmallDisk, arguments: tuple[str, ...]) -> None:
+    """With a check point every tenth of a second, so that both kinds of writes meet the full disk."""
+    assert disk.mount("64m", again=True)
+    words, slow = (*arguments, "--checkpoint-interval", "0.1"), "seconds=0.02,size=80000"
+    process = cli.start(*words, fake=slow)
+    wait_until(lambda: (disk.path / "run.h5").exists() and n_done(disk) > 5, "results")
+    filler = disk.path / "of-others"
+    with open(filler, "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
+    stopped = cli.end(process)
+    assert stopped.returncode == 75, stopped.stderr
+    assert "cannot be written: No space left on device (0 MiB free there" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    before = stored(disk)
+    assert 0 < len(before) < 300
+    assert mosaic_mpi.open(str(disk.path / "run.h5")).verify() == []
+    filler.unlink()
+    assert cli(*words, fake=slow).returncode == 0
+    after = stored(disk)
+    assert {row: after[row] for row in before} == before
+    assert mosaic_mpi.open(str(disk.path / "run.h5")).verify() == []
+
+
 def test_no_space_to_create_the_file(cli: Cli, disk: SmallDisk, arguments: tuple[str, ...]) -> None:
     stopped = cli(*arguments, fake=FAKE)
     assert stopped.returncode == 75
@@ -74,7 +108,15 @@ def test_no_space_to_create_the_file(cli: Cli, disk: SmallDisk, arguments: tuple
     assert n_done(disk) == 300
 
 
-def test_no_space_half_way(cli: Cli, disk: SmallDisk, arguments: tuple[str, ...], tmp_path: Path) -> None:
+@pytest.mark.fault("disk full half way")
+def test_no_space_half_way(
+    cli: Cli,
+    disk: SmallDisk,
+    arguments: tuple[str, ...],
+    tmp_path: Path,
+    witness_of: Callable[[Path], Witness],
+) -> None:
+    witness = witness_of(disk.path / "run.h5")
     assert disk.mount("6m", again=True)
     stopped = cli(*arguments, fake=FAKE)
     assert stopped.returncode == 75
@@ -84,21 +126,27 @@ def test_no_space_half_way(cli: Cli, disk: SmallDisk, arguments: tuple[str, ...]
     assert stopped.stdout.splitlines()[-1].startswith("to resume: python -m mosaic_mpi run ")
     done = n_done(disk)
     assert 0 < done < 300
+    assert witness.look() == done
+    before = stored(disk)
     assert mosaic_mpi.open(str(disk.path / "run.h5")).channel("fake").shape[0] == done
     assert summarise(str(disk.path / "run.h5")).state == "ended by an error"
     assert not cli.survivors()
 
     still_full = cli(*arguments, fake=FAKE)
     assert still_full.returncode == 75
-    assert n_done(disk) >= done
+    assert witness.look() >= done
 
     assert disk.mount("64m", again=True)
     assert cli(*arguments, fake=FAKE).returncode == 0
+    after = stored(disk)
+    assert {row: after[row] for row in before} == before, "run twice"
     whole = cli(*arguments[:-1], str(tmp_path / "whole.h5"), fake=FAKE)
     assert whole.returncode == 0
+    witness.look()
     same_numbers(disk.path / "run.h5", tmp_path / "whole.h5")
 
 
+@pytest.mark.fault("disk full at the end")
 def test_no_space_to_fold_leaves_the_spool_and_a_complete_run(
     cli: Cli, disk: SmallDisk, arguments: tuple[str, ...]
 ) -> None:
@@ -118,6 +166,7 @@ def test_no_space_to_fold_leaves_the_spool_and_a_complete_run(
     assert results.channel("fake").identical(before)
 
 
+@pytest.mark.fault("disk full when extended")
 def test_no_space_to_extend_keeps_what_there_is(cli: Cli, disk: SmallDisk, arguments: tuple[str, ...]) -> None:
     small = tuple("20" if word == "300" else word for word in arguments)
     assert disk.mount("9m", again=True)

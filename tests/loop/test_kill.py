@@ -1,116 +1,114 @@
-"""SIGKILL at random moments of one run: nothing lost, nothing run twice, nothing left behind."""
+"""SIGKILL at random moments of a run's life: nothing lost, nothing run twice, nothing left behind.
+
+Quick by default. MOSAIC_MPI_KILLS asks for more kills, MOSAIC_MPI_TEST_SEED for the same ones again, as far as timing
+lets them be the same.
+"""
 
 from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
-import time
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from helpers import Cli, few_parameters, same_numbers, wait_until, write_config
-from numpy.typing import NDArray
+from helpers import Cli, few_parameters, wait_until, write_config
+from lives import N_KILLS, SEED, TROUBLE_FILE, Killer, Kind, compile_dying, kill
+from witness import Witness
 
 from mosaic_mpi.results import Results
 
-FAKE = "seconds=0.002,size=4000"
-KEPT = ("simulations/likelihood", "simulations/checksum", "simulations/commit", "simulations/finished_at")
+LONG = 60 + 30 * N_KILLS
+"""Seconds for a test, also on a machine that has other things to do."""
+SETTINGS = "seconds=0.002,size=2000,fail=7;41,kill=11,while={}"
+SMALL = ("--n-iterations", "1", "--checkpoint-interval", "0.1", "--max-attempts", "2", "--slots", "2")
+LASER = ("--locations", "ETH", "--n-iterations", "1", "--checkpoint-interval", "0.5", "--slots", "2")
+KINDS = {
+    "series": Kind((*SMALL, "--save", "fake"), SETTINGS, (200, 300)),
+    "no series": Kind(SMALL, SETTINGS, (200, 300)),
+    "LASER, series": Kind((*LASER, "--save", "reported_cases"), None, (4, 6), ("new", "extension")),
+    "LASER, no series": Kind(LASER, None, (4, 6), ("new", "extension")),
+}
 
 
-@dataclass
-class Witness:
-    """Remembers what a results file has held, and protests when any of it is gone or changed."""
-
-    path: Path
-    known: dict[int, tuple[Any, ...]] = field(default_factory=dict)
-
-    def look(self) -> int:
-        """Check the file as any reader would, and return how many simulations are completed."""
-        if not self.path.exists():
-            assert not self.known
-            return 0
-        results = Results(self.path)
-        rows = results.completed().tolist()
-        columns = [results.table(name) for name in KEPT]
-        found = {row: tuple(column[row] for column in columns) for row in rows}
-        for row, values in self.known.items():
-            assert row in found, f"row {row} was completed and is no more"
-            assert found[row] == values, f"row {row} was run again"
-        commits = [values[2] for values in found.values()]
-        assert len(set(commits)) == len(commits)
-        new = sorted(found.keys() - self.known.keys())
-        self._read_series(results, np.array(new[:5], dtype=np.int64))
-        self.known = found
-        return len(found)
-
-    @staticmethod
-    def _read_series(results: Results, rows: NDArray[np.int64]) -> None:
-        for row, (series,) in results.series(rows, ["fake"]) if len(rows) else ():
-            generator = np.random.Generator(np.random.PCG64(row + 1))
-            generator.random()
-            assert np.array_equal(series[0], generator.poisson(3, (1, 4000)))
+@pytest.fixture(scope="module")
+def dying(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library that kills at a system call."""
+    return compile_dying(tmp_path_factory.mktemp("dying"))
 
 
-def kill(cli: Cli, process: subprocess.Popen[str]) -> None:
-    """SIGKILL rank 0 alone: its children have to notice by themselves."""
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=10)
-    wait_until(lambda: not cli.survivors(), "all of its processes to end", seconds=5)
+WitnessOf = Callable[[Path], Witness]
+KillerOf = Callable[..., Killer]
 
 
-@pytest.mark.timeout(200)
-def test_forty_kills_over_one_run_lose_nothing_and_change_nothing(cli: Cli) -> None:
-    seed = int(os.environ.get("MOSAIC_MPI_TEST_SEED", time.time_ns() % 10**6))
-    print(f"MOSAIC_MPI_TEST_SEED={seed}")
-    dice = random.Random(seed)
-    config = write_config(cli.folder, few_parameters())
-    common = ("run", "--config", config, "--n-iterations", "1", "--save", "fake", "--checkpoint-interval", "0.1")
-    path = cli.folder / "run.h5"
-    witness = Witness(path)
-    n_kills = n_at_rewrites = 0
-    for n_simulations, n_planned in ((1500, 22), (2500, 18)):
-        arguments = (*common, "--n-simulations", str(n_simulations), "--output", "run.h5")
-        for _ in range(n_planned):
-            process = cli.start(*arguments, fake=FAKE)
-            aim_at_rewrite = dice.random() < 0.4
-            deadline = time.monotonic() + dice.uniform(0.2, 1.1)
-            while process.poll() is None and time.monotonic() < deadline:
-                if aim_at_rewrite and next(cli.folder.glob("run.h5*.tmp-*"), None):
-                    time.sleep(dice.uniform(0, 0.03))
-                    n_at_rewrites += 1
-                    break
-                time.sleep(0.001)
-            if process.poll() is not None:
-                assert cli.end(process).returncode == 0
-                break
-            kill(cli, process)
-            n_kills += 1
-            witness.look()
-        while True:  # the end of it: fold, killed a few times on the way
-            process = cli.start(*arguments, fake=FAKE)
-            if n_at_rewrites % 4 != 3:
-                while process.poll() is None and not next(cli.folder.glob("run.h5.tmp-*"), None):
-                    time.sleep(0.001)
-                time.sleep(dice.uniform(0, 0.05))
-            if n_at_rewrites % 4 == 3 or process.poll() is not None:
-                assert cli.end(process).returncode == 0
-                n_at_rewrites += 1
-                break
-            kill(cli, process)
-            n_kills, n_at_rewrites = n_kills + 1, n_at_rewrites + 1
-            witness.look()
-        assert witness.look() == n_simulations
-    print(f"{n_kills} kills, {n_at_rewrites} of them while the file was rewritten")
-    assert n_kills >= 10
-    whole = cli(*common, "--n-simulations", "2500", "--output", "whole.h5", fake=FAKE)
-    assert whole.returncode == 0
-    same_numbers(path, cli.folder / "whole.h5")
-    assert {entry.name for entry in cli.folder.iterdir()} == {"config.json", "run.h5", "whole.h5"}
+@pytest.fixture
+def killer_of(
+    cli: Cli, dying: Path, witness_of: WitnessOf, record_property: Callable[[str, object], None]
+) -> Iterator[KillerOf]:
+    """Make the killer of one kind of runs, or of small ones that go through some stages; its dice are the seed's."""
+    made: list[Killer] = []
+
+    def make(name: str, stages: tuple[str, ...] = ()) -> Killer:
+        print(f"MOSAIC_MPI_KILLS={N_KILLS} MOSAIC_MPI_TEST_SEED={SEED}")
+        kind = KINDS[name]
+        if kind.fake is not None:
+            config = write_config(cli.folder, few_parameters())
+            fake = kind.fake.format(cli.folder / TROUBLE_FILE)
+            kind = replace(kind, options=("--config", config, *kind.options), fake=fake)
+        if stages:
+            kind = replace(kind, n_simulations=(42, 48), stages=stages)
+        made.append(Killer(cli, kind, dying, random.Random(f"{SEED} {name} {stages}"), witness_of))
+        made[-1].learn()
+        return made[-1]
+
+    yield make
+    record_property("kills", sum(killer.n_kills for killer in made))
+
+
+@pytest.mark.fault("rank 0 killed at random moments of start, run, finish, extension, overwriting, second tries")
+@pytest.mark.timeout(LONG)
+@pytest.mark.parametrize("name", KINDS)
+def test_kills_at_random_moments(killer_of: KillerOf, name: str) -> None:
+    killer = killer_of(name)
+    n_wanted = N_KILLS if killer.kind.fake is not None else max(N_KILLS // 4, 2)
+    n_lives = 0
+    while killer.n_kills < n_wanted:
+        killer.live(f"life-{n_lives}", 4, n_wanted)
+        n_lives += 1
+        if n_lives % 10 == 0 or killer.n_kills >= n_wanted:
+            print(f"{name}: {n_lives} lives, {killer.n_kills} kills: {dict(killer.counts)}", flush=True)
+
+
+@pytest.mark.fault("rank 0 killed at a system call that changes a file, every other write half done")
+@pytest.mark.timeout(LONG)
+@pytest.mark.parametrize("stage", ["new", "retry-failed", "extension", "overwrite"])
+@pytest.mark.parametrize("name", ["series", "no series"])
+def test_killed_at_every_call(cli: Cli, killer_of: KillerOf, witness_of: WitnessOf, name: str, stage: str) -> None:
+    """At each system call of a small run that changes a file; in short, at some of them."""
+    # What is overwritten, or not yet, must give the same in the end: nothing in it may have failed.
+    earlier = {"new": (), "overwrite": ("new", "retry-failed")}.get(stage, ("new",))
+    killer = killer_of(name, (*earlier, stage))
+    before = cli.folder / "before"
+    before.mkdir()
+    if earlier:
+        shutil.copy(killer.whole[earlier[-1]], before / "run.h5")
+    n_calls = len(killer.calls[stage])
+    for call in killer.dice.sample(range(1, n_calls + 1), min(max(N_KILLS // 12, 1), n_calls)):
+        folder = shutil.copytree(before, cli.folder / "now")
+        witness = witness_of(folder / "run.h5")
+        witness.may_forget_failed = stage == "retry-failed"
+        witness.look()
+        killer.hit_at_call(stage, "now", call)
+        witness.look(may_be_overwritten=stage == "overwrite")
+        killer.finish("extension" if stage == "overwrite" else stage, "now")
+        witness.look()
+        killer.assert_undisturbed(stage, "now")
+        shutil.rmtree(folder)
+    print(f"{name}, {stage}: {killer.n_kills} kills at {n_calls} calls", flush=True)
 
 
 def family(cli: Cli, process: subprocess.Popen[str]) -> tuple[list[int], list[int]]:
@@ -127,7 +125,7 @@ def endless(cli: Cli, **variables: str) -> tuple[subprocess.Popen[str], Path]:
     process = cli.start(*arguments, fake="seconds=0.02", **variables)
     path = cli.folder / "run.h5"
     wait_until(lambda: path.exists() and len(Results(path).completed()) > 4, "results")
-    assert [len(pids) for pids in family(cli, process)] == [1, 2]
+    wait_until(lambda: [len(pids) for pids in family(cli, process)] == [1, 2], "two slots")
     return process, path
 
 

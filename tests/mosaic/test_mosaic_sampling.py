@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers import VERSIONS, small_config, write_config
 
 from mosaic_mpi.mosaic.priors import InputProblems, Priors
 from mosaic_mpi.mosaic.rrandom import RRandom
 from mosaic_mpi.mosaic.sampler import DrawFailed, MosaicSampler, SamplingFlags
+from mosaic_mpi.plan_inputs import PlanOptions, load_plan
 
 INITIAL = ["prop_V1_initial", "prop_V2_initial", "prop_E_initial", "prop_I_initial", "prop_R_initial"]
 FAILED = {"distribution": "failed"}
@@ -353,3 +357,28 @@ def test_a_prior_under_a_mistyped_name_is_named() -> None:
     }
     problems = _misspelt(Priors.from_json(document))
     assert problems == ["parameters_global.epsilonn: not a parameter of MOSAIC; did you mean epsilon?"]
+
+
+# ---- pieces of a plan -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("samples", [False, True], ids=["priors", "a table over priors"])
+def test_a_piece_of_a_plan_has_the_draws_and_the_identity_of_the_whole(tmp_path: Path, samples: bool) -> None:
+    priors = tmp_path / "priors.json"
+    priors.write_text(json.dumps(priors_document()))
+    (tmp_path / "t.csv").write_text("sim,rho\n" + "\n".join(f"{2 * row},{row / 10}" for row in range(1, 9)))
+    options: dict[str, Any] = {
+        "config": write_config(tmp_path, small_config(("ETH", "KEN", "UGA"))),
+        "priors": str(priors),
+        "samples": str(tmp_path / "t.csv") if samples else None,
+        "n_simulations": 8,
+    }
+    whole = load_plan(PlanOptions(**options), VERSIONS)
+    piece = load_plan(PlanOptions(**options, simulations=(4, 7)), VERSIONS)
+    assert (piece.fingerprint, piece.identity) == (whole.fingerprint, whole.identity)
+    assert list(piece.sim_ids) == ([4, 6] if samples else [4, 5, 6, 7])
+    for row, sim_id in enumerate(map(int, piece.sim_ids)):
+        found = piece.source.draw(row, sim_id)
+        expected = whole.source.draw(list(whole.sim_ids).index(sim_id), sim_id)
+        assert found.values.tobytes() == expected.values.tobytes()
+        assert repr(found.overrides) == repr(expected.overrides)

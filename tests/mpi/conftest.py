@@ -6,12 +6,14 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hosts
 import launchers
 import numpy as np
 import pytest
 import runs
 import slurm_cluster
 from launchers import Launcher
+from witness import Witness
 
 CLUSTERS = pytest.StashKey[list[slurm_cluster.SlurmCluster]]()
 LaunchersByName = Callable[[str], Launcher]
@@ -33,6 +35,17 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[slurm_cluster.SlurmClust
     request.session.stash[CLUSTERS] = [slurm]
     yield slurm
     slurm.stop()
+
+
+@pytest.fixture
+def three_hosts() -> Iterator[hosts.Hosts]:
+    """Three hosts for one test."""
+    if reason := hosts.missing():
+        skip_or_fail(reason)
+    found = hosts.Hosts(3)
+    found.start()
+    yield found
+    found.stop()
 
 
 @pytest.fixture
@@ -63,9 +76,12 @@ def launcher(request: pytest.FixtureRequest, launcher_called: LaunchersByName) -
 
 
 @pytest.fixture
-def place(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[runs.Workplace]:
-    """A folder to run in; whatever was started there is ended afterwards."""
+def place(
+    tmp_path: Path, request: pytest.FixtureRequest, witness_of: Callable[[Path], Witness]
+) -> Iterator[runs.Workplace]:
+    """A folder to run in, whose results file is watched; whatever was started there is ended afterwards."""
     workplace = runs.Workplace(tmp_path)
+    workplace.witness = witness_of(workplace.file)
     yield workplace
     workplace.clean_up()
     for cluster in request.session.stash.get(CLUSTERS, []):

@@ -21,6 +21,7 @@ import numpy as np
 import psutil
 import xarray  # noqa: F401  # now, and not for a second while a run goes on that is to be caught half-way
 from launchers import Launcher
+from witness import Witness
 
 from mosaic_mpi.errors import InputError
 from mosaic_mpi.results import Results
@@ -132,6 +133,10 @@ class Run:
         slots = self.slots()
         return [process for process in self.processes() if _is_fork_server(process) and process not in slots]
 
+    def ours(self) -> list[psutil.Process]:
+        """Processes of mosaic_mpi: without the launcher, its daemons and remote shells."""
+        return [process for process in self.processes() if _is_ours(process)]
+
     def kill_all(self) -> None:
         """End everything that descends from this run."""
         for process in self.processes():
@@ -147,6 +152,11 @@ class Run:
             listing = "\n".join(f"{process.pid} {_command(process)}" for process in alive)
             assert time.monotonic() < deadline, f"still there:\n{listing}\nit printed:\n{self.output}"
             time.sleep(0.1)
+
+
+def _is_ours(process: psutil.Process) -> bool:
+    words = _command(process).split()
+    return bool(words) and "python" in words[0] and ("mosaic_mpi" in words or "multiprocessing" in _command(process))
 
 
 def _is_fork_server(process: psutil.Process) -> bool:
@@ -172,11 +182,14 @@ class Workplace:
     ----------
     folder : Path
         Empty at first.
+    name : str
+        Of the results file.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str = "run.h5") -> None:
         self.folder = folder
-        self.file = folder / "run.h5"
+        self.file = folder / name
+        self.witness = Witness(self.file)
         self.runs: list[Run] = []
 
     def start(
@@ -222,6 +235,12 @@ class Workplace:
         summary = self.summary()
         return summary.completed if summary else 0
 
+    @property
+    def state(self) -> str:
+        """The run's state, for example "stopped"; empty before there is a file."""
+        summary = self.summary()
+        return summary.state if summary else ""
+
     def wait_for(self, n_completed: int, run: Run) -> None:
         """Wait until so many simulations have completed."""
 
@@ -230,6 +249,7 @@ class Workplace:
             return self.n_completed >= n_completed
 
         wait_until(enough, f"{n_completed} completed simulations")
+        self.witness.count()
 
     def snapshot(self) -> dict[str, tuple[str, int]]:
         """Digest and time of every file but our logs."""
@@ -245,6 +265,7 @@ class Workplace:
 
     def numbers(self) -> dict[str, np.ndarray]:
         """See `numbers_of`."""
+        self.witness.count()
         return numbers_of(self.file)
 
     def clean_up(self) -> None:
@@ -281,3 +302,37 @@ def assert_kept(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> 
     """Fail unless every simulation that was completed before is there after, in every bit."""
     rows = np.searchsorted(after["sim"], before["sim"])
     assert_same_numbers({name: values[rows] for name, values in after.items()}, before)
+
+
+def assert_resumes(place: Workplace, before: dict[str, np.ndarray], start: Callable[[], Run]) -> None:
+    """Give the same command again: it must do the rest, and only that.
+
+    Parameters
+    ----------
+    place : Workplace
+        Where a run was interrupted.
+    before : dict
+        What it had completed before the fault.
+    start : callable
+        Starts it again.
+    """
+    after_fault = place.numbers()
+    assert_kept(before, after_fault)
+    commits = place.table("simulations/commit")
+    assert (commits[after_fault["sim"] - 1] > 0).all()
+
+    again = start().wait()
+    assert again.code == 0, again.output
+    assert "resumed" in again.output
+    assert place.n_completed == len(commits)
+    assert_kept(after_fault, place.numbers())
+    # Whatever had been completed was not run again: it keeps its place in the order of storing.
+    rows = after_fault["sim"] - 1
+    assert (place.table("simulations/commit")[rows] == commits[rows]).all()
+
+
+def assert_each_stored_once(place: Workplace, n_simulations: int) -> None:
+    """Fail unless every simulation is completed, at its first attempt, and no result was stored a second time."""
+    assert place.n_completed == n_simulations
+    assert place.table("simulations/attempts").tolist() == [1] * n_simulations
+    assert sorted(place.table("simulations/commit").tolist()) == list(range(1, n_simulations + 1))

@@ -48,10 +48,13 @@ JobRequeue=1
 KillWait=5
 MinJobAge=60
 SlurmdTimeout=30
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 ReturnToService=2
 SlurmdParameters=config_overrides
 NodeName=n1,n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={first}-{last} CPUs=8 RealMemory=4000 State=UNKNOWN
-PartitionName=main Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
+PartitionName=main Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP PriorityTier=1
+PartitionName=urgent Nodes=n1,n2 MaxTime=INFINITE State=UP PriorityTier=2
 """
 
 
@@ -73,7 +76,7 @@ class SlurmCluster:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="mosaic-slurm-", dir="/tmp"))  # short: a socket's path is
         self.variables = {"SLURM_CONF": str(self.folder / "slurm.conf")}
-        self._daemons: list[subprocess.Popen[bytes]] = []
+        self._daemons: dict[str, subprocess.Popen[bytes]] = {}
         try:
             self._prepare()
             self._start_daemons()
@@ -117,29 +120,30 @@ class SlurmCluster:
         _wait_until(lambda: (self.folder / "munge.sock").exists(), "munged's socket")
         self._start("slurmctld", "-D")
         for node in NODES:
-            self._start("slurmd", "-D", "-N", node)
+            self._start_slurmd(node)
         _wait_until(self._is_idle, "two idle nodes")
 
-    def _start(self, name: str, *arguments: str) -> None:
+    def _start_slurmd(self, node: str) -> None:
+        self._start("slurmd", "-D", "-N", node, key=node)
+
+    def _start(self, name: str, *arguments: str, key: str = "") -> None:
         program = _program(name)
         assert program is not None
         # If we are killed, the kernel takes them down.
         tied = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
         with open(self.folder / "log" / f"{name}.out", "ab") as log:
-            self._daemons.append(
-                subprocess.Popen(
-                    [*tied, program, *arguments],
-                    env={**os.environ, **self.variables},
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                )
+            self._daemons[key or name] = subprocess.Popen(
+                [*tied, program, *arguments],
+                env={**os.environ, **self.variables},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
 
     def _is_idle(self) -> bool:
         found = self.ask("sinfo", "-h", "-N", "-o", "%t", check=False)
-        return found.split() == ["idle"] * len(NODES)
+        return set(found.split()) == {"idle"}
 
     def ask(self, *words: str, check: bool = True) -> str:
         """Run one of Slurm's commands on this cluster and return what it prints."""
@@ -173,24 +177,42 @@ class SlurmCluster:
         if len(self._daemons) > 1:
             with contextlib.suppress(RuntimeError, subprocess.SubprocessError):
                 self.cancel_all()
-        for daemon in reversed(self._daemons):
+        daemons = list(reversed(self._daemons.values()))
+        for daemon in daemons:
             daemon.terminate()
-        for daemon in reversed(self._daemons):
+        for daemon in daemons:
             _end(daemon)
         for process in self.steps():
             with contextlib.suppress(psutil.Error):
                 process.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def steps(self) -> list[psutil.Process]:
+    def lose_node(self, node: str) -> None:
+        """Kill a node's daemon and all that runs there, as the loss of its power does; Slurm is left to find out."""
+        doomed = [child for step in self.steps(node) for child in (step, *step.children(recursive=True))]
+        self._daemons[node].kill()
+        for process in doomed:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        self._daemons.pop(node).wait(5)
+
+    def return_node(self, node: str) -> None:
+        """Start a lost node's daemon again, and wait until Slurm takes the node back."""
+        self._start_slurmd(node)
+        state = ("sinfo", "-h", "-N", "-n", node, "-p", "main", "-o", "%t")
+        _wait_until(lambda: self.ask(*state).strip() in ("idle", "mix", "alloc"), f"{node} back")
+
+    def steps(self, node: str = "") -> list[psutil.Process]:
         """Daemons of steps and batch scripts, which outlive slurmd: ours are those with files of ours open."""
         named = (process for process in psutil.process_iter(["name"]) if process.info["name"] == "slurmstepd")
-        return [process for process in named if self._is_ours(process.pid)]
+        own = f"{self.folder}/log/slurmd-{node}.log" if node else str(self.folder)
+        return [process for process in named if _has_open(process.pid, own)]
 
-    def _is_ours(self, pid: int) -> bool:
-        with contextlib.suppress(OSError):
-            return any(str(self.folder) in os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir())
-        return False
+
+def _has_open(pid: int, path: str) -> bool:
+    with contextlib.suppress(OSError):
+        return any(os.readlink(entry).startswith(path) for entry in Path(f"/proc/{pid}/fd").iterdir())
+    return False
 
 
 def _end(daemon: subprocess.Popen[bytes]) -> None:

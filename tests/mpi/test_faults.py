@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+import runs
 from launchers import NAMES, Launcher
 from runs import Ended, Run, Workplace, assert_kept, wait_until
 
@@ -48,19 +49,7 @@ def ends(run: Run) -> Ended:
 
 def assert_resumes(launcher: Launcher, place: Workplace, before: dict[str, np.ndarray]) -> None:
     """Give the same command again: it must do the rest, and only that."""
-    after_fault = place.numbers()
-    assert_kept(before, after_fault)
-    commits = place.table("simulations/commit")
-    assert (commits[after_fault["sim"] - 1] > 0).all()
-
-    again = start(launcher, place).wait()
-    assert again.code == 0, again.output
-    assert "resumed" in again.output
-    assert place.n_completed == N_SIMULATIONS
-    assert_kept(after_fault, place.numbers())
-    # Whatever had been completed was not run again: it keeps its place in the order of storing.
-    rows = after_fault["sim"] - 1
-    assert (place.table("simulations/commit")[rows] == commits[rows]).all()
+    runs.assert_resumes(place, before, lambda: start(launcher, place))
 
 
 def stop(launcher: Launcher, run: Run, number: signal.Signals) -> None:
@@ -80,6 +69,7 @@ def code_after(launcher: Launcher, number: signal.Signals) -> set[int]:
     return {137} if launcher.is_srun else {1}  # srun kills at once; Open MPI's mpirun speaks for itself
 
 
+@pytest.mark.fault("{number.name} to the launcher")
 @pytest.mark.parametrize(
     ("launcher", "number"),
     [
@@ -104,6 +94,7 @@ def test_asked_to_stop(launcher: Launcher, place: Workplace, number: signal.Sign
     assert_resumes(launcher, place, before)
 
 
+@pytest.mark.fault("SIGTERM twice")
 @pytest.mark.parametrize("launcher", ["none", "openmpi", "mpich", "debian-openmpi"], indirect=True)
 def test_asked_twice_to_stop(launcher: Launcher, place: Workplace) -> None:
     """Who asks twice does not wait for what runs (srun kills at once, see above)."""
@@ -119,6 +110,7 @@ def test_asked_twice_to_stop(launcher: Launcher, place: Workplace) -> None:
     assert place.n_completed == 0
 
 
+@pytest.mark.fault("launcher killed")
 @pytest.mark.parametrize("launcher", LAUNCHERS, indirect=True)
 def test_launcher_killed(launcher: Launcher, place: Workplace) -> None:
     run, before = started(launcher, place)
@@ -127,6 +119,29 @@ def test_launcher_killed(launcher: Launcher, place: Workplace) -> None:
     assert_resumes(launcher, place, before)
 
 
+@pytest.mark.fault("launcher of a single rank killed")
+@pytest.mark.parametrize("launcher", NAMES, indirect=True)
+def test_launcher_of_a_single_rank_killed(launcher: Launcher, place: Workplace) -> None:
+    run = place.start(launcher, 1, n_simulations=N_SIMULATIONS, slots=1)
+    place.wait_for(4, run)
+    run.signal_launcher(signal.SIGKILL)
+    ends(run)
+    assert_resumes(launcher, place, place.numbers())
+
+
+@pytest.mark.fault("launcher killed while its ranks start")
+@pytest.mark.parametrize("launcher", NAMES, indirect=True)
+def test_launcher_killed_while_its_ranks_start(launcher: Launcher, place: Workplace) -> None:
+    run = start(launcher, place)
+    wait_until(lambda: len(run.ranks()) == ranks_for(launcher), "all ranks")
+    run.signal_launcher(signal.SIGKILL)
+    ended = run.wait(PROMPTLY_S)
+    run.assert_no_orphans(30)
+    assert ended.code != 0
+    assert start(launcher, place).wait().code == 0
+
+
+@pytest.mark.fault("rank 0 killed")
 @pytest.mark.parametrize("launcher", LAUNCHERS, indirect=True)
 def test_rank_0_killed(launcher: Launcher, place: Workplace) -> None:
     run, before = started(launcher, place)
@@ -135,6 +150,7 @@ def test_rank_0_killed(launcher: Launcher, place: Workplace) -> None:
     assert_resumes(launcher, place, before)
 
 
+@pytest.mark.fault("worker rank killed")
 @pytest.mark.parametrize("launcher", NAMES, indirect=True)
 def test_worker_rank_killed(launcher: Launcher, place: Workplace) -> None:
     run, before = started(launcher, place)
@@ -145,6 +161,7 @@ def test_worker_rank_killed(launcher: Launcher, place: Workplace) -> None:
     assert_resumes(launcher, place, before)
 
 
+@pytest.mark.fault("slot killed")
 @pytest.mark.parametrize("launcher", LAUNCHERS, indirect=True)
 def test_slot_killed(launcher: Launcher, place: Workplace) -> None:
     """One attempt is lost and nothing else: no rank notices."""
@@ -159,6 +176,7 @@ def test_slot_killed(launcher: Launcher, place: Workplace) -> None:
     assert_kept(before, place.numbers())
 
 
+@pytest.mark.fault("fork server killed")
 @pytest.mark.parametrize("launcher", ["none", "mpich", "srun-mpich"], indirect=True)
 def test_fork_server_killed(launcher: Launcher, place: Workplace) -> None:
     """The run goes on with another, or ends so that it can be resumed; it does not hang."""
@@ -172,6 +190,7 @@ def test_fork_server_killed(launcher: Launcher, place: Workplace) -> None:
     assert_kept(before, place.numbers())
 
 
+@pytest.mark.fault("rank 0 killed three times in a row")
 @pytest.mark.parametrize("launcher", ["none", "openmpi", "srun-mpich"], indirect=True)
 def test_killed_again_and_again(launcher: Launcher, place: Workplace) -> None:
     """Three starts in a row that each lose rank 0: the next one finishes, none starts from nothing."""
@@ -188,6 +207,7 @@ def test_killed_again_and_again(launcher: Launcher, place: Workplace) -> None:
     assert_resumes(launcher, place, before)
 
 
+@pytest.mark.fault("simulations that raise, crash and hang")
 @pytest.mark.parametrize("launcher", [*LAUNCHERS, "openmpi-ulfm"], indirect=True)
 def test_bad_simulations_do_not_end_a_run(launcher: Launcher, place: Workplace) -> None:
     """One raises, one kills its slot, one hangs: three failures with their causes, the rest completed."""
@@ -207,6 +227,7 @@ class TestFaultTolerantMPI:
 
     pytestmark = pytest.mark.parametrize("launcher", ["openmpi-ulfm"], indirect=True)
 
+    @pytest.mark.fault("worker rank killed")
     def test_worker_rank_killed(self, launcher: Launcher, place: Workplace) -> None:
         run, before = started(launcher, place)
         assert "the run goes on without it" in run.output
@@ -218,6 +239,7 @@ class TestFaultTolerantMPI:
         assert_kept(before, place.numbers())
         run.assert_no_orphans()
 
+    @pytest.mark.fault("all worker ranks killed")
     def test_all_workers_killed(self, launcher: Launcher, place: Workplace) -> None:
         """Rank 0 works too, and finishes alone."""
         run, before = started(launcher, place)
@@ -229,6 +251,7 @@ class TestFaultTolerantMPI:
         assert_kept(before, place.numbers())
         run.assert_no_orphans()
 
+    @pytest.mark.fault("rank 0 killed")
     def test_rank_0_killed(self, launcher: Launcher, place: Workplace) -> None:
         """Nobody is left to direct: the workers end, and with them the job."""
         run, before = started(launcher, place)
@@ -236,6 +259,22 @@ class TestFaultTolerantMPI:
         ends(run)
         assert_resumes(launcher, place, before)
 
+    @pytest.mark.fault("rank killed while the ranks start")
+    @pytest.mark.parametrize("victim", [0, 1])
+    @pytest.mark.parametrize("delay_s", [0.0, 1.0])
+    def test_rank_killed_while_they_start(
+        self, launcher: Launcher, place: Workplace, victim: int, delay_s: float
+    ) -> None:
+        """The others do not wait for it for ever, be it in MPI_Init or for rank 0's word; or it was late for that."""
+        run = place.start(launcher, 3, n_simulations=N_SIMULATIONS, variables={"MOSAIC_MPI_INIT_TIMEOUT": "30"})
+        wait_until(lambda: len(run.ranks()) == 3, "all ranks")
+        time.sleep(delay_s)
+        run.ranks()[victim].kill()
+        run.wait(60)
+        run.assert_no_orphans()
+        assert start(launcher, place).wait().code == 0
+
+    @pytest.mark.fault("SIGUSR1 after a worker rank was killed")
     def test_asked_to_stop_after_a_death(self, launcher: Launcher, place: Workplace) -> None:
         run, before = started(launcher, place)
         run.ranks()[2].kill()

@@ -40,6 +40,7 @@ def assert_one_message(ended: Ended) -> None:
     assert ended.output.count("mosaic_mpi: ") == 1, ended.output
 
 
+@pytest.mark.fault("bad input")
 @pytest.mark.parametrize("launcher", ["none", *NAMES, "openmpi-ulfm"], indirect=True)
 def test_unknown_location(launcher: Launcher, place: Workplace) -> None:
     ended = refuse(place, launcher, 1 if launcher.name == "none" else 3, "--locations", "ETX")
@@ -68,6 +69,7 @@ def test_unknown_option(launcher: Launcher, place: Workplace) -> None:
     assert ended.output.count("mosaic_mpi run: error: ") == 1, ended.output
 
 
+@pytest.mark.fault("second run into the same file")
 @pytest.mark.parametrize("launcher", NAMES, indirect=True)
 def test_second_run_into_the_same_file(launcher: Launcher, place: Workplace) -> None:
     first = place.start(launcher, 2, fake="seconds=0.5,size=12")
@@ -92,6 +94,7 @@ MISFITS = [
 ]
 
 
+@pytest.mark.fault("launcher and MPI library do not match")
 @pytest.mark.parametrize(("launcher", "mpi", "python", "remedy"), MISFITS, indirect=["launcher"])
 def test_launcher_and_library_do_not_match(
     launcher: Launcher,

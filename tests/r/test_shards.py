@@ -19,7 +19,8 @@ from helpers import Cli, add_rows, begin, finished_run, listing, make_plan, smal
 from mosaic_mpi import fake, shards
 from mosaic_mpi.control import load_control
 from mosaic_mpi.errors import InputError
-from mosaic_mpi.plan import PlanOptions, RunPlan, load_plan
+from mosaic_mpi.plan import RunPlan
+from mosaic_mpi.plan_inputs import PlanOptions, load_plan
 from mosaic_mpi.results import Results
 from mosaic_mpi.shards import INPUTS, SAMPLES, ShardTemplate, export_mosaic
 from mosaic_mpi.store import Store

@@ -111,6 +111,7 @@ def test_a_silent_ranks_rows_go_to_others_and_its_late_results_are_stored_once(d
     (row,) = directed.rows_of(1)
     directed.fall_silent(2)
     assert directed.master.n_live_slots == 1
+    assert directed.comm.silent == {1}, "nobody must wait for it at the end"
     while row not in directed.rows_of(2):
         directed.work(2)
         directed.master.step(False)
@@ -119,6 +120,7 @@ def test_a_silent_ranks_rows_go_to_others_and_its_late_results_are_stored_once(d
     directed.master.step(False)
     assert directed.store.status[row] == 1
     assert directed.master.n_live_slots == 2, "a rank that is back gets work again"
+    assert not directed.comm.silent
     assert len(directed.rows_of(1)) > 1
     commits = directed.queue.n_completed
     directed.finish(2, row)  # and now the other one's result of the same

@@ -15,7 +15,9 @@ import pytest
 from helpers import VERSIONS, make_plan, small_config, write_config
 
 from mosaic_mpi.errors import InputError
-from mosaic_mpi.plan import MAX_SEED, Channel, PlanOptions, RunPlan, SlotPlan, differences, load_plan
+from mosaic_mpi.plan import MAX_SEED, Channel, RunPlan, SlotPlan, rows_of, spans
+from mosaic_mpi.plan_differences import differences
+from mosaic_mpi.plan_inputs import PlanOptions, load_plan
 
 TWO = ("ETH", "KEN")
 
@@ -158,6 +160,53 @@ def test_a_table_gives_the_count_and_may_be_cut_but_not_stretched(tmp_path: Path
     assert list(load(config_file, samples=samples, n_simulations=2).sim_ids) == [3, 4]
     with pytest.raises(InputError, match=r"--n-simulations 4: --samples .* has only 3 rows"):
         load(config_file, samples=samples, n_simulations=4)
+
+
+def test_a_piece_has_its_ids_of_the_plan_and_the_plans_fingerprint(config_file: str) -> None:
+    whole = load(config_file, n_simulations=1000)
+    for total in (1000, None):
+        piece = load(config_file, n_simulations=total, simulations=(901, 1000))
+        assert piece.fingerprint == whole.fingerprint
+        assert piece.sim_ids == range(901, 1001)
+        assert piece.extent == "100 simulations (901 to 1000)"
+        assert piece.source.draw(0, 901).values.tobytes() == whole.source.draw(900, 901).values.tobytes()
+        assert piece.seeds(slice(0, 100)).tobytes() == whole.seeds(slice(900, 1000)).tobytes()
+    with pytest.raises(InputError, match="--simulations 900-1100: the plan has simulations 1 to 1000"):
+        load(config_file, n_simulations=1000, simulations=(900, 1100))
+
+
+def test_the_control_files_count_bounds_a_piece_too(tmp_path: Path, config_file: str) -> None:
+    (tmp_path / "control.json").write_text(json.dumps({"calibration": {"n_simulations": 50}}))
+    control = str(tmp_path / "control.json")
+    assert load(config_file, control=control, simulations=(50, 50)).sim_ids == range(50, 51)
+    with pytest.raises(InputError, match="--simulations 51: the plan has simulations 1 to 50"):
+        load(config_file, control=control, simulations=(51, 51))
+
+
+def test_a_piece_of_a_table_has_its_rows_and_the_digest_of_all(tmp_path: Path, config_file: str) -> None:
+    samples = table(tmp_path, [50, 3, 40, 9], rho=[0.5, 0.3, 0.4, 0.9])
+    whole = load(config_file, samples=samples)
+    piece = load(config_file, samples=samples, simulations=(4, 40))
+    assert piece.fingerprint == whole.fingerprint
+    assert list(piece.sim_ids) == [9, 40]
+    assert [piece.source.draw(row, 0).overrides for row in (0, 1)] == [{"rho": 0.9}, {"rho": 0.4}]
+    copy = SlotPlan.from_buffer(memoryview(piece.slot_plan().to_bytes()))
+    assert copy.source.draw(1, 40).overrides == {"rho": 0.4}
+    with pytest.raises(InputError, match=r"--simulations 10-39: --samples .* has none of them; .* between 3 and 50"):
+        load(config_file, samples=samples, simulations=(10, 39))
+    with pytest.raises(InputError, match=r"--simulations 40-50: .* has none of them; .* between 3 and 9"):
+        load(config_file, samples=samples, n_simulations=2, simulations=(40, 50))
+
+
+def test_rows_are_found_by_id() -> None:
+    wanted = np.array([1, 3, 4, 9, 10])
+    assert rows_of(range(3, 10), wanted).tolist() == [-1, 0, 1, 6, -1]
+    assert rows_of(np.array([3, 9]), wanted).tolist() == [-1, 0, -1, 1, -1]
+
+
+def test_ids_are_named_in_spans() -> None:
+    assert spans(np.array([1, 2, 3, 7, 9, 10])) == "1-3, 7, 9-10"
+    assert spans(np.arange(1, 100, 2)) == "1, 3, 5, 7, 9, 11, 13, 15 and 42 more"
 
 
 def test_a_longer_run_of_the_same_table_extends_a_shorter_one(tmp_path: Path, config_file: str) -> None:

@@ -750,3 +750,12 @@ def test_many_small_rows_are_quick_to_make(tmp_path: Path, path: Path) -> None:
     store.close()
     assert Results(path).completed().tolist() == [0, 500_000, 999_999]
     assert Results(path).table("iterations/seed")[-1] == 10**6
+
+
+def test_to_try_again_what_failed_when_nothing_has_goes_on(tmp_path: Path) -> None:
+    """As after a kill of the start that made what had failed pending."""
+    plan, path = make_plan(tmp_path), tmp_path / "run.h5"
+    finished_run(path, plan, rows=[0, 1])
+    store = Store(str(path), plan, retry_failed=True)
+    assert (store.n_retried, int((store.status == layout.PENDING).sum())) == (0, plan.n_simulations - 2)
+    store.close()

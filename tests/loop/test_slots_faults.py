@@ -1,0 +1,192 @@
+"""What a simulation can do to its process: each costs one attempt, names its cause, and stalls nothing."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import CI, Cli, few_parameters, write_config
+
+import mosaic_mpi
+from mosaic_mpi.layout import COMPLETED, FAILED
+from mosaic_mpi.summary import summarise
+
+pytestmark = pytest.mark.timeout(120)
+
+LIMIT_BYTES = 700 << 20
+
+
+@pytest.fixture
+def arguments(cli: Cli) -> tuple[str, ...]:
+    config = write_config(cli.folder, few_parameters())
+    return ("run", "--config", config, "--n-iterations", "1", "--output", "r.h5", "--max-attempts", "2")
+
+
+class Outcome:
+    """What a results file says of a run with trouble."""
+
+    def __init__(self, cli: Cli) -> None:
+        self.path = str(cli.folder / "r.h5")
+        self.results = mosaic_mpi.open(self.path)
+        self.status = self.results.table("simulations/status")
+        self.attempts = self.results.table("simulations/attempts")
+        self.table = self.results.simulations()
+
+    @property
+    def failed(self) -> list[int]:
+        return [int(row) + 1 for row in np.flatnonzero(self.status == FAILED)]
+
+    @property
+    def causes(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for entry in summarise(self.path).failures:
+            found[entry.cause] = found.get(entry.cause, 0) + entry.attempts
+        return found
+
+    def assert_only_these_failed(self, sim_ids: list[int], n_simulations: int) -> None:
+        assert self.failed == sim_ids
+        assert int((self.status == COMPLETED).sum()) == n_simulations - len(sim_ids)
+        rows = np.array(sim_ids) - 1
+        assert (self.attempts[rows] == 2).all()
+        assert (np.delete(self.attempts, rows) == 1).all(), "a neighbour was charged"
+
+
+def test_every_way_to_go_is_one_attempt_with_its_cause(cli: Cli, arguments: tuple[str, ...]) -> None:
+    fake = "fail=2,kill=5,segfault=8,exit=11,hang=14,stuck=17"
+    options = ("--n-simulations", "40", "--slots", "3", "--simulation-timeout", "1")
+    done = cli(*arguments, *options, fake=fake)
+    assert done.returncode == 3, done.stderr
+    outcome = Outcome(cli)
+    outcome.assert_only_these_failed([2, 5, 8, 11, 14, 17], 40)
+    assert outcome.causes == {"exception": 2, "killed": 6, "timeout": 4}
+    errors = outcome.table["error"]
+    assert errors[2].endswith("ValueError: simulation 2 was told to fail")
+    assert "was killed by SIGKILL" in errors[5]
+    assert "was killed by SIGSEGV" in errors[8]
+    assert "ended with exit code 3" in errors[11]
+    for stuck in (14, 17):
+        assert "took longer than 1 s" in errors[stuck]
+    assert "40: 34 completed, 6 failed, 0 pending" in cli("status", "r.h5").stdout
+    assert not cli.survivors()
+
+
+def test_poison_first_and_everywhere_at_four_slots(cli: Cli, arguments: tuple[str, ...]) -> None:
+    """More deadly simulations at once than there are slots, from the very first on."""
+    poison = [*range(1, 13), 30, 31, 60]
+    fake = f"kill={';'.join(map(str, poison[::2]))},segfault={';'.join(map(str, poison[1::2]))}"
+    done = cli(*arguments, "--n-simulations", "60", "--slots", "4", fake=fake)
+    assert done.returncode == 3, done.stderr
+    outcome = Outcome(cli)
+    outcome.assert_only_these_failed(poison, 60)
+    assert outcome.causes == {"killed": 30}
+    assert not cli.survivors()
+
+
+@pytest.mark.parametrize("kind", ["long", "lines", "bytes"])
+def test_any_text_of_an_exception_is_kept_by_its_end(cli: Cli, arguments: tuple[str, ...], kind: str) -> None:
+    done = cli(*arguments, "--n-simulations", "3", fake=f"fail=2,fail_text={kind}")
+    assert done.returncode == 3, done.stderr
+    assert "Traceback" not in done.stderr.replace("Traceback (most recent call last):\n  File", "")
+    outcome = Outcome(cli)
+    text = outcome.table["error"][2]
+    assert len(text.encode()) <= 2000
+    expected = {"long": "x" * 100 + " and this is the end", "lines": "{braces}\r\nthe end", "bytes": "31m \u03b2"}
+    assert text.endswith(expected[kind]), repr(text[-200:])
+    if kind != "long":
+        assert "ValueError: simulation 2 was told to fail" in text
+    assert outcome.causes == {"exception": 2}
+    for command in (("status", "r.h5"), ("status", "r.h5", "--json")):
+        shown = cli(*command)
+        assert shown.returncode == 0, shown.stderr
+        assert "\x1b" not in shown.stdout
+    shown = cli("status", "r.h5", LC_ALL="C", PYTHONIOENCODING="ascii:strict", PYTHONUTF8="0")
+    assert shown.returncode == 0, "a terminal that knows ASCII only"
+
+
+class MemoryGroup:
+    """A control group with a limit of memory, version 1 or 2 of the kernel's interface."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        first = Path("/sys/fs/cgroup/memory")
+        root = first if first.is_dir() else Path("/sys/fs/cgroup")
+        self.path = root / f"mosaic_mpi-test-{secrets.token_hex(4)}"
+        self.path.mkdir()
+        limit = self.path / ("memory.limit_in_bytes" if first.is_dir() else "memory.max")
+        try:
+            limit.write_text(str(limit_bytes))
+            swap = self.path / "memory.swap.max"
+            if swap.exists():
+                swap.write_text("0")
+        except OSError:
+            self.path.rmdir()
+            raise
+
+    def command(self, *words: str) -> list[str]:
+        """A command that runs inside."""
+        return ["sh", "-c", f'echo $$ > {self.path}/cgroup.procs && exec "$@"', "sh", *words]
+
+    def remove(self) -> None:
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                return self.path.rmdir()
+            except OSError:
+                assert time.monotonic() < deadline, (self.path / "cgroup.procs").read_text()
+                time.sleep(0.05)
+
+
+@pytest.fixture
+def memory_group(cli: Cli) -> Iterator[MemoryGroup]:
+    try:
+        group = MemoryGroup(LIMIT_BYTES)
+    except OSError as error:
+        if CI:
+            pytest.fail(f"no control group for memory can be made here: {error} (CI=true: nothing may be missing)")
+        pytest.skip(f"no control group for memory can be made here: {error}")
+    yield group
+    cli.close()
+    group.remove()
+
+
+def test_out_of_memory_the_kernel_takes_the_slot_and_not_the_rank(
+    cli: Cli, arguments: tuple[str, ...], memory_group: MemoryGroup
+) -> None:
+    words = (sys.executable, "-m", "mosaic_mpi", *arguments, "--n-simulations", "20", "--slots", "2")
+    done = cli.end(cli.launch(memory_group.command(*words), fake="seconds=0.01,oom=3;10"))
+    assert done.returncode == 3, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
+    outcome = Outcome(cli)
+    assert outcome.failed == [3, 10]
+    assert int((outcome.status == COMPLETED).sum()) == 18
+    assert outcome.attempts[[2, 9]].tolist() == [2, 2]
+    # A neighbour in the other slot may be the larger one for a moment, and then pays an attempt.
+    for sim_id in (3, 10):
+        assert "SIGKILL; out of memory, if nobody killed it" in outcome.table["error"][sim_id]
+    assert len(summarise(outcome.path).starts) == 1
+
+
+def test_out_of_memory_by_a_limit_of_the_process_is_an_exception(cli: Cli, arguments: tuple[str, ...]) -> None:
+    words = (sys.executable, "-m", "mosaic_mpi", *arguments, "--n-simulations", "10", "--slots", "2")
+    command = ["sh", "-c", 'ulimit -v 3000000 && exec "$@"', "sh", *words]
+    done = cli.end(cli.launch(command, fake="oom=3"))
+    assert done.returncode == 3, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
+    outcome = Outcome(cli)
+    outcome.assert_only_these_failed([3], 10)
+    assert outcome.causes == {"exception": 2}
+    assert outcome.table["error"][3].endswith("MemoryError")
+
+
+def test_a_leak_ends_its_slot_and_not_the_run(
+    cli: Cli, arguments: tuple[str, ...], memory_group: MemoryGroup
+) -> None:
+    """Each simulation keeps 40 MiB: far more than there is in the end, and yet all complete."""
+    words = (sys.executable, "-m", "mosaic_mpi", *arguments, "--n-simulations", "60", "--slots", "2")
+    done = cli.end(cli.launch(memory_group.command(*words, "--max-attempts", "5"), fake="leak=40"))
+    assert done.returncode == 0, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
+    outcome = Outcome(cli)
+    assert (outcome.status == COMPLETED).all()
+    assert 1 <= outcome.causes["killed"] <= 60
