@@ -12,7 +12,7 @@ import numpy as np
 
 from mosaic_mpi.report import weights as importance
 from mosaic_mpi.report import wording as say
-from mosaic_mpi.report.slot_time import Ledger, Span
+from mosaic_mpi.report.slot_time import Clock, Ledger, Span
 from mosaic_mpi.report.snapshot import Snapshot
 
 _FEW, _SOME, _MANY = 2.0, 50.0, 500.0
@@ -47,7 +47,7 @@ class Cost:
     core_s : float
         Slots x time.
     n_slots : int
-        Most slots of any start.
+        Most slots at any one time.
     """
 
     seconds: float
@@ -55,13 +55,9 @@ class Cost:
     n_slots: int
 
 
-def cost_of(spans: list[Span]) -> Cost:
+def cost_of(spans: list[Span], clock: Clock) -> Cost:
     """Add up the starts."""
-    return Cost(
-        sum(span.seconds for span in spans),
-        sum(span.seconds * span.n_slots for span in spans),
-        max((span.n_slots for span in spans), default=0),
-    )
+    return Cost(clock.running_s, sum(span.seconds * span.n_slots for span in spans), clock.n_slots)
 
 
 def state(snapshot: Snapshot) -> tuple[str, str]:

@@ -63,12 +63,18 @@ def _variants(draw: Any) -> str:
 def _mark_starts(canvas: Canvas, clock: Clock, unit_s: float, labels: bool) -> None:
     """A line where a new start took over."""
     axes, n = canvas.axes, len(clock.offsets)
-    middles = (clock.ends[:-1] + clock.offsets[1:]) / 2 / unit_s
     width, dashes = (1.0, [(0, (2, 2))]) if n <= 40 else (0.4, ["solid"])
     axes.vlines(
-        middles, 0, 1, color=MUTED, linewidth=width, linestyle=dashes, zorder=3, transform=axes.get_xaxis_transform()
+        clock.breaks / unit_s,
+        0,
+        1,
+        color=MUTED,
+        linewidth=width,
+        linestyle=dashes,
+        zorder=3,
+        transform=axes.get_xaxis_transform(),
     )
-    if labels and 1 < n <= _N_LABELLED_STARTS:
+    if labels and 1 < n <= _N_LABELLED_STARTS and n == len(clock.breaks) + 1:
         last = -math.inf
         per_unit = canvas.width / max(clock.total_s, 1e-9)
         for index in range(n):

@@ -80,25 +80,46 @@ def within_their_starts(completed: Completed, spans: Sequence[Span]) -> NDArray[
 
 
 class Clock:
-    """Seconds of running: starts one after the other, with a small gap where there was a pause.
+    """Seconds of running, with a small gap where there was a pause.
+
+    Starts of one file follow each other; those of merged pieces may have run at the same time, and then do so here.
 
     Parameters
     ----------
     spans : sequence of Span
-        In order.
+        In any order.
+
+    Attributes
+    ----------
+    offsets, ends : ndarray of float64, shape (n_starts,)
+        When each start began and ended on this clock.
+    breaks : ndarray of float64, shape (n_breaks,)
+        Where pauses were.
+    running_s, total_s : float
+        Without the gaps, and with them.
+    n_slots : int
+        Most slots at any one time.
     """
 
     def __init__(self, spans: Sequence[Span]) -> None:
         self._began = np.array([span.began for span in spans])
         lengths = np.array([span.seconds for span in spans])
-        self.running_s = float(lengths.sum())
-        n_gaps = max(len(spans) - 1, 1)
-        self.gap_s = self.running_s * min(_GAP_SHARE, _GAPS_SHARE / n_gaps)
-        self.offsets: Floats = (
-            np.concatenate([[0.0], np.cumsum(lengths + self.gap_s)[:-1]]) if len(spans) else lengths
-        )
+        order = np.argsort(self._began, kind="stable")
+        until = np.maximum.accumulate((self._began + lengths)[order])
+        is_new = np.ones(len(spans), bool)
+        is_new[1:] = self._began[order][1:] >= until[:-1]
+        stretch = np.empty(len(spans), np.int64)
+        stretch[order] = np.cumsum(is_new) - 1
+        began = self._began[order][is_new]
+        seconds = until[np.append(np.flatnonzero(is_new)[1:], len(spans)) - 1] - began if len(spans) else began
+        self.running_s = float(seconds.sum())
+        self.gap_s = self.running_s * min(_GAP_SHARE, _GAPS_SHARE / max(len(began) - 1, 1))
+        offsets = np.cumsum(seconds + self.gap_s) - seconds - self.gap_s
+        self.offsets: Floats = offsets[stretch] + self._began - began[stretch]
         self.ends: Floats = self.offsets + lengths
-        self.total_s = float(self.ends[-1]) if len(spans) else 0.0
+        self.breaks: Floats = offsets[1:] - self.gap_s / 2
+        self.total_s = float(offsets[-1] + seconds[-1]) if len(spans) else 0.0
+        self.n_slots = _most_at_once(spans)
 
     def of(self, start: Integers, when: Floats) -> Floats:
         """Return moments on this clock, kept within their starts.
@@ -116,6 +137,14 @@ class Clock:
             when - self._began[start] + self.offsets[start], self.offsets[start], self.ends[start]
         )
         return moments
+
+
+def _most_at_once(spans: Sequence[Span]) -> int:
+    changes = [
+        (moment, sign * span.n_slots) for span in spans for moment, sign in ((span.began, 1), (span.ended, -1))
+    ]
+    changes.sort()  # what ends makes room before the next begins
+    return int(np.cumsum([0, *(change for _, change in changes)]).max())
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,9 @@ from mosaic_mpi.report.page import SECTIONS
 from mosaic_mpi.report.writer import write
 
 
+pytestmark = pytest.mark.xdist_group("report")  # one browser, and each report made once
+
+
 @pytest.fixture(scope="session")
 def page_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A function from a state's name to its report; each is made once."""

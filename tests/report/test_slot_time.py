@@ -61,6 +61,19 @@ def test_the_clock_leaves_out_pauses() -> None:
     assert slots.clock.of(np.array([1]), np.array([1e6 + 50])) == pytest.approx(150 + slots.clock.gap_s)
 
 
+def test_pieces_that_ran_at_the_same_time_share_the_clock() -> None:
+    spans = [Span(1000.0, 1000.0, 1100.0, 2), Span(0.0, 0.0, 100.0, 2), Span(50.0, 50.0, 150.0, 3)]
+    slots = SlotTime(
+        completed((1, 0, 0, 0, 0.0, 100.0), (2, 0, 0, 0, 50.0, 150.0), (0, 0, 0, 0, 1000.0, 1100.0)), spans
+    )
+    clock = slots.clock
+    assert (clock.running_s, clock.n_slots) == (250, 5)
+    assert clock.offsets == pytest.approx([150 + clock.gap_s, 0, 50])
+    assert clock.breaks == pytest.approx([150 + clock.gap_s / 2])
+    assert slots.ledger.total == pytest.approx(200 + 200 + 300)
+    assert slots.ledger.simulating == pytest.approx(300)
+
+
 def test_the_timeline_shows_work_idleness_and_absence() -> None:
     spans = [Span(0.0, 0.0, 100.0, 2)]
     done = completed((0, 0, 0, 0, 0.0, 50.0), (0, 0, 0, 1, 25.0, 100.0))
