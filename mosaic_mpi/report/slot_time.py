@@ -206,7 +206,9 @@ class SlotTime:
         # One slot of one start a group; one slot of any start a place.
         self._groups, self._group = np.unique(keys, axis=0, return_inverse=True)
         self._group = self._group.reshape(-1)
-        self.places, self._place = np.unique(self._groups[:, 1:], axis=0, return_inverse=True)
+        at_once = len(self.clock.breaks) + 1 < len(self.spans)  # pieces: their ranks have the same numbers
+        which = self._groups[:, :1] + 1 if at_once else np.zeros_like(self._groups[:, :1])
+        self.places, self._place = np.unique(np.hstack([self._groups[:, 1:], which]), axis=0, return_inverse=True)
         self._place = self._place.reshape(-1)
 
     @property
@@ -292,21 +294,25 @@ class Timeline:
 
 
 def _rows(places: Integers, max_rows: int, hosts: Sequence[str]) -> tuple[Integers, list[str], str]:
-    """Give each slot (host, rank, slot; sorted) a row, and each row a name."""
+    """Give each slot (host, rank, slot, start or 0; sorted) a row, and each row a name."""
     n = len(places)
     numbers, host_of = np.unique(places[:, 0], return_inverse=True)
     names = [hosts[number] for number in numbers]
     if n <= max_rows:
-        labels = [f"{hosts[host]} · {rank}.{slot}" for host, rank, slot in places]
-        return np.arange(n), labels, "slot (host · rank.slot)"
+        return np.arange(n), [_place_name(place, hosts) for place in places], "slot (host · rank.slot)"
     if 1 < len(names) <= max_rows:
         return host_of.reshape(-1).astype(np.int64), names, "host"
-    items = names if len(names) > max_rows else [f"{hosts[host]} · {rank}.{slot}" for host, rank, slot in places]
+    items = names if len(names) > max_rows else [_place_name(place, hosts) for place in places]
     size = -(-len(items) // max_rows)
     index = host_of.reshape(-1) if len(names) > max_rows else np.arange(n)
     labels = [f"{items[first]} …" for first in range(0, len(items), size)]
     what = "hosts" if len(names) > max_rows else "slots"
     return (index // size).astype(np.int64), labels, f"{size} {what}"
+
+
+def _place_name(place: Integers, hosts: Sequence[str]) -> str:
+    host, rank, slot, start = place.tolist()
+    return f"{hosts[host]} · {rank}.{slot}" + (f", start {start}" if start else "")
 
 
 def _coverage(row: Integers, begin: Floats, end: Floats, shape: tuple[int, int]) -> Floats:

@@ -70,6 +70,8 @@ def test_pieces_that_ran_at_the_same_time_share_the_clock() -> None:
     assert (clock.running_s, clock.n_slots) == (250, 5)
     assert clock.offsets == pytest.approx([150 + clock.gap_s, 0, 50])
     assert clock.breaks == pytest.approx([150 + clock.gap_s / 2])
+    assert slots.n_places == 3
+    assert slots.timeline(2, 9, ["a"]).labels == ["a · 0.0, start 1", "a · 0.0, start 2", "a · 0.0, start 3"]
     assert slots.ledger.total == pytest.approx(200 + 200 + 300)
     assert slots.ledger.simulating == pytest.approx(300)
 
