@@ -11,7 +11,6 @@ import runs
 from mosaic_mpi.report.page import SECTIONS
 from mosaic_mpi.report.writer import write
 
-
 pytestmark = pytest.mark.xdist_group("report")  # one browser, and each report made once
 
 
