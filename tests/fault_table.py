@@ -27,21 +27,19 @@ class Cell:
     n_failed: int = 0
     n_lost: int = 0
     n_again: int = 0
-    is_counted: bool = False
 
     def add(self, properties: dict[str, str], failed: bool) -> None:
         """Take in one test."""
         self.n_times += int(properties.get("kills", 1))
         self.n_failed += failed
         if "lost" in properties:
-            self.is_counted = True
             self.n_lost += int(properties["lost"])
             self.n_again += int(properties["again"])
 
     def __str__(self) -> str:
-        counts = f": {self.n_lost} lost, {self.n_again} again" if self.is_counted else ""
-        failed = f", {self.n_failed} tests failed" if self.n_failed else ""
-        return f"{self.n_times} times{counts}{failed}"
+        trouble = {"lost": self.n_lost, "run again": self.n_again, "tests failed": self.n_failed}
+        told = "".join(f", {count} {what}" for what, count in trouble.items() if count)
+        return f"{self.n_times}{told}"
 
 
 Cells = dict[tuple[str, str], Cell]
@@ -60,7 +58,10 @@ def read(paths: Iterable[Path]) -> Cells:
 
 
 def table(cells: Cells) -> str:
-    """Return a table in Markdown, a row a fault and a column a launcher, with the sums below."""
+    """Return a table in Markdown, a row a fault and a column a launcher, with the sums below.
+
+    A cell says how often a fault was tried, and what was lost or run again, unless that is nothing.
+    """
     found = {launcher for _, launcher in cells}
     launchers = [name for name in _ORDER if name in found] + sorted(found - set(_ORDER))
     lines = ["| fault | " + " | ".join(launchers) + " |", "|" + "---|" * (len(launchers) + 1)]
