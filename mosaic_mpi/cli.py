@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands)
     _add_status(commands)
+    _add_report(commands)
     _add_merge(commands)
     _add_compare(commands)
     _add_export(commands)
@@ -191,6 +192,23 @@ def _add_status(commands: argparse._SubParsersAction[_Parser]) -> None:
     status.set_defaults(function=_status)
 
 
+def _add_report(commands: argparse._SubParsersAction[_Parser]) -> None:
+    report = commands.add_parser(
+        "report", allow_abbrev=False, help="one HTML page about a run, also while it runs; needs no network"
+    )
+    report.add_argument("file", metavar="FILE", help="results file")
+    report.add_argument("--output", default="report.html", metavar="OUT.html", help="(report.html)")
+    report.add_argument(
+        "--follow",
+        type=_seconds,
+        nargs="?",
+        const=60.0,
+        metavar="S",
+        help="write it again every so many seconds (60) until the run ends; an open page loads itself again",
+    )
+    report.set_defaults(function=_report)
+
+
 def _add_merge(commands: argparse._SubParsersAction[_Parser]) -> None:
     merge = commands.add_parser(
         "merge",
@@ -313,6 +331,17 @@ def _status(options: argparse.Namespace, words: Sequence[str]) -> int:
     if options.verify:
         _verify(options.file)
     return check_code(summary) if options.check else EXIT_COMPLETE
+
+
+def _report(options: argparse.Namespace, words: Sequence[str]) -> int:
+    environment.use_one_thread()  # before anything imports NumPy; a login node is shared
+    from mosaic_mpi.report.writer import described, follow, write
+
+    if options.follow:
+        follow(options.file, options.output, options.follow, lambda line: print(line, flush=True))
+    else:
+        print(described(write(options.file, options.output), options.output))
+    return EXIT_COMPLETE
 
 
 def _merge(options: argparse.Namespace, words: Sequence[str]) -> int:

@@ -195,6 +195,18 @@ def read_config(file: Any) -> str:
     return _text(file["plan/config"][0])
 
 
+def origin(file: Any) -> str:
+    """Say by what and when an open results file was made."""
+    return f"{_text(file.attrs['created_by'])}, {_text(file.attrs['created_at'])}"
+
+
+def stored_bytes(file: Any) -> int:
+    """Bytes of an open results file and of its spool."""
+    path = Path(file.filename)
+    spool = Path(layout.spool_path(file.filename))
+    return path.stat().st_size + (spool.stat().st_size if spool.exists() else 0)
+
+
 def read_blueprint(file: Any, sim_ids: SimIds) -> Blueprint:
     """Read what an open results file was made from, for a file of its plan with other simulations."""
     header = read_header(file)

@@ -63,11 +63,13 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run.h5"
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["run", "--help"], ["status", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["--version"], ["run", "--help"], ["status", "--help"], ["report", "--help"]]
+)
 def test_help_loads_nothing_heavy(tmp_path: Path, words: list[str]) -> None:
     loaded = loaded_after(command(*words), tmp_path)
     assert "mosaic_mpi" in loaded
-    assert not loaded & {*HEAVY, "numpy", "h5py", "pandas", "pyarrow"}
+    assert not loaded & {*HEAVY, "numpy", "h5py", "pandas", "pyarrow", "matplotlib", "jinja2"}
 
 
 def test_importing_the_package_loads_nothing_heavy(tmp_path: Path) -> None:
@@ -77,7 +79,7 @@ def test_importing_the_package_loads_nothing_heavy(tmp_path: Path) -> None:
 def test_status_loads_neither_mpi_nor_the_engine(results: Path) -> None:
     loaded = loaded_after(command("status", str(results)), results.parent)
     assert "h5py" in loaded
-    assert not loaded & {*HEAVY, "pandas", "pyarrow"}
+    assert not loaded & {*HEAVY, "pandas", "pyarrow", "matplotlib", "jinja2"}
 
 
 def test_reading_and_exporting_load_neither_mpi_nor_the_engine(results: Path) -> None:
@@ -85,6 +87,14 @@ def test_reading_and_exporting_load_neither_mpi_nor_the_engine(results: Path) ->
     assert not loaded_after(code, results.parent) & {"laser", "mpi4py", "numba"}
     export = command("export", str(results), "--samples", "out.parquet")
     assert not loaded_after(export, results.parent) & {"laser", "mpi4py", "numba"}
+
+
+def test_the_report_loads_neither_mpi_nor_the_engine(results: Path) -> None:
+    loaded = loaded_after(
+        command("report", str(results), "--output", str(results.with_suffix(".html"))), results.parent
+    )
+    assert "matplotlib" in loaded
+    assert not loaded & {*HEAVY, "pandas"}
 
 
 def test_a_rank_never_loads_the_engine_and_without_a_launcher_no_mpi(tmp_path: Path) -> None:

@@ -1,0 +1,88 @@
+"""The command: what it writes, what it refuses, and following a run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import runs
+from helpers import Cli, finished_run, make_plan, wait_until
+
+from mosaic_mpi.errors import InputError
+from mosaic_mpi.report.writer import write
+
+
+def test_the_command_writes_one_file_and_changes_nothing_else(cli: Cli) -> None:
+    finished_run(cli.folder / "run.h5", make_plan(cli.folder, 4))
+    before = (cli.folder / "run.h5").stat().st_mtime_ns
+    done = cli("report", "run.h5", "--output", "report.html")
+    assert done.returncode == 0, done.stderr
+    assert "report.html: complete, 4 of 4 completed, 0 failed" in done.stdout
+    assert done.stderr == ""
+    assert (cli.folder / "report.html").read_text().startswith("<!doctype html>")
+    assert (cli.folder / "run.h5").stat().st_mtime_ns == before
+    assert not list(cli.folder.glob("report.html.tmp*"))
+    assert cli("report", "run.h5").returncode == 0, "an older report is replaced"
+
+
+@pytest.mark.parametrize(
+    ("output", "why"),
+    [
+        (".", "is a folder"),
+        ("missing/report.html", "lies in none"),
+        ("run.h5", "is a results file"),
+        ("run.h5.spool", "is a results file or part of one"),
+        ("notes.txt", "exists and is no report"),
+    ],
+)
+def test_names_at_which_something_would_be_lost_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str, why: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runs.stopped(tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    kept = {name: (tmp_path / name).read_bytes() for name in ("run.h5", "run.h5.spool", "notes.txt")}
+    with pytest.raises(InputError, match=why):
+        write("run.h5", output)
+    assert kept == {name: (tmp_path / name).read_bytes() for name in kept}
+
+
+def test_what_is_no_results_file_is_refused_in_words(cli: Cli) -> None:
+    done = cli("report", "missing.h5")
+    assert (done.returncode, done.stderr) == (2, "mosaic_mpi: missing.h5: no such file\n")
+    (cli.folder / "text.h5").write_text("text")
+    assert "not an HDF5 file" in cli("report", "text.h5").stderr
+    assert cli("report", "text.h5", "--follow", "-1").returncode == 2
+    assert not (cli.folder / "report.html").exists()
+
+
+def test_a_lost_spool_costs_only_its_section(tmp_path: Path) -> None:
+    path = runs.stopped(tmp_path)
+    os.unlink(f"{path}.spool")
+    write(path, str(tmp_path / "report.html"))
+    page = (tmp_path / "report.html").read_text()
+    assert "The saved time series cannot be read" in page
+    assert "run.h5.spool: missing" in page
+
+
+def test_following_a_run_rewrites_the_page_until_the_run_ends(cli: Cli) -> None:
+    run = cli.start("run", "--locations", "ETH", "--n-simulations", "80", "--save", "fake", fake="seconds=0.1")
+    wait_until(lambda: (cli.folder / "mosaic_run.h5").exists(), "a results file")
+    wait_until(lambda: '"state": "running"' in cli("status", "mosaic_run.h5", "--json").stdout, "a running run")
+    following = cli.start("report", "mosaic_run.h5", "--follow", "1")
+    page = cli.folder / "report.html"
+    wait_until(page.exists, "the first report")
+    first = page.read_text()
+    assert '<meta http-equiv="refresh"' in first
+    assert '<span class="chip busy">running</span>' in first
+    assert cli.end(run).returncode == 0
+    done = cli.end(following)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) >= 2
+    assert "running" in lines[0]
+    assert "complete, 80 of 80 completed" in lines[-1]
+    last = page.read_text()
+    assert 'http-equiv="refresh"' not in last
+    assert '<span class="chip good">complete</span>' in last
