@@ -40,10 +40,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"mosaic_mpi: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
+        print("mosaic_mpi: interrupted", file=sys.stderr)
         return EXIT_STOPPED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_COMPLETE
+
+
+def _show(text: str) -> None:
+    """Print to standard output; where nobody reads it to its end (`| head`), that changes no exit code."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Parser(argparse.ArgumentParser):
@@ -217,7 +226,7 @@ def _add_merge(commands: argparse._SubParsersAction[_Parser]) -> None:
         description="Join results files of one plan, each made by `run --simulations A-B`, into the file that one "
         "run would have made. Checks that they belong together; the inputs are only read.",
         epilog="exit codes: 0 complete; 2 they cannot be joined; 3 complete, some simulations failed; 75 some are "
-        "pending, the run command of the whole plan completes them",
+        "pending or in no file, the run command of the whole plan completes them",
     )
     merge.add_argument("files", nargs="+", metavar="FILE", help="results files")
     merge.add_argument("--output", required=True, metavar="FILE", help="results file to make")
@@ -274,7 +283,7 @@ def _sample(options: argparse.Namespace, words: Sequence[str]) -> int:
     from mosaic_mpi.sample import sample
 
     names = ("config", "locations", "priors", "control", "n_simulations")
-    print(sample(PlanOptions(**{name: getattr(options, name) for name in names}), options.output))
+    _show(sample(PlanOptions(**{name: getattr(options, name) for name in names}), options.output))
     return EXIT_COMPLETE
 
 
@@ -327,7 +336,7 @@ def _status(options: argparse.Namespace, words: Sequence[str]) -> int:
             return EXIT_COMPLETE
     else:
         summary = summarise(options.file)
-        print(as_json(summary) if options.json else as_text(summary))
+        _show(as_json(summary) if options.json else as_text(summary))
     if options.verify:
         _verify(options.file)
     return check_code(summary) if options.check else EXIT_COMPLETE
@@ -348,7 +357,7 @@ def _merge(options: argparse.Namespace, words: Sequence[str]) -> int:
     from mosaic_mpi.merge import merge
 
     merged = merge(options.files, options.output, options.overwrite)
-    print(merged.text)
+    _show(merged.text)
     return merged.exit_code
 
 
@@ -397,13 +406,13 @@ def _export(options: argparse.Namespace, words: Sequence[str]) -> int:
     if options.control and not options.mosaic:
         raise InputError("export: --control is for --mosaic DIR")
     if options.samples:
-        print(export_samples(options.file, options.samples))
+        _show(export_samples(options.file, options.samples))
     if options.timeseries:
-        print(export_timeseries(options.file, options.timeseries))
+        _show(export_timeseries(options.file, options.timeseries))
     if options.mosaic:
         from mosaic_mpi.shards import export_mosaic
 
-        print(export_mosaic(options.file, options.mosaic, options.control))
+        _show(export_mosaic(options.file, options.mosaic, options.control))
     return EXIT_COMPLETE
 
 

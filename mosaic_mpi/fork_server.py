@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from typing import Any
@@ -44,7 +45,7 @@ def start_fork_server(preload: str | None) -> None:
     try:
         if len(tempfile.gettempdir()) > _MAX_SOCKET_PATH:
             tempfile.tempdir = "/tmp"
-        with _without_launcher():
+        with _without_launcher(), _deaf_to_ctrl_c():
             forkserver.ensure_running()
     except OSError as error:
         raise LaunchError(
@@ -63,6 +64,17 @@ def _without_launcher() -> Iterator[None]:
         yield
     finally:
         os.environ.update(saved)
+
+
+@contextlib.contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Block SIGINT, which a terminal sends to all, so that a process that starts meanwhile never meets it."""
+    resource_tracker.ensure_running()  # which would unblock it
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def spawn(target: Callable[..., None], *arguments: Any) -> tuple[ForkServerProcess, Connection]:

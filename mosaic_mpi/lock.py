@@ -92,7 +92,7 @@ class WriterLock:
 
     def _flock_works(self) -> bool:
         """Whether this file system grants locks, tried on a file of our own."""
-        probe = f"{self._results}{PROBE}{environment.host()}-{os.getpid()}"
+        probe = f"{layout.real_path(self._results)}{PROBE}{environment.host()}-{os.getpid()}"
         descriptor = os.open(probe, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -138,7 +138,7 @@ class WriterLock:
 
 def living_holder(results: str | Path) -> str | None:
     """Say who writes a results file now, without touching anything; None if nobody does."""
-    path = Path(f"{results}.lock")
+    path = Path(layout.lock_path(str(results)))
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -147,8 +147,9 @@ def living_holder(results: str | Path) -> str | None:
         return describe_holder(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:  # held, or no locks here: then the file itself is the lock
-        return describe_holder(path)
+    except OSError as error:  # held, or no locks here: then the file itself is the lock
+        holder = read_holder(path)
+        return None if error.errno in _REFUSED and holder is not None and holder.is_dead else describe_holder(path)
     finally:
         os.close(descriptor)
     return None

@@ -20,13 +20,13 @@ from mosaic_mpi import h5file, layout, rebuild
 from mosaic_mpi.errors import InputError, StorageError
 from mosaic_mpi.journal import Journal
 from mosaic_mpi.lock import WriterLock, living_holder
-from mosaic_mpi.merge_outcome import Merged, conclude
+from mosaic_mpi.merge_outcome import Merged, completing, conclude
 from mosaic_mpi.pieces import Contents, Piece, Selection, read_piece, refuse_changed, select, undamaged
 from mosaic_mpi.place import refuse_misplaced, refuse_unwritable
 from mosaic_mpi.plan import rows_of
 from mosaic_mpi.spool import Spool
 from mosaic_mpi.stored_series import stored_series
-from mosaic_mpi.tablefile import TableFile
+from mosaic_mpi.tablefile import TableFile, cut
 
 _KNOWN = ("simulations/sim_id", "iterations/seed")
 """What the new file holds from the start."""
@@ -52,7 +52,7 @@ def merge(paths: Sequence[str], output: str, overwrite: bool = False) -> Merged:
     Returns
     -------
     Merged
-        Exit code 0 if it is complete, 3 if some simulations failed, 75 if some are pending.
+        Exit code 0 if it is complete, 3 if some simulations failed, 75 if some are pending or in no piece.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def merge(paths: Sequence[str], output: str, overwrite: bool = False) -> Merged:
         if again := _output_problems(paths, output, overwrite, locked=True):
             raise InputError(again)
         with _guard(output):
-            command = _join(selection, output)
+            command = _join(selection, layout.real_path(output), output)
     finally:
         lock.release()
     return conclude(selection, output, command)
@@ -120,9 +120,19 @@ def _guard(output: str) -> Iterator[None]:
         raise
 
 
-def _join(selection: Selection, output: str) -> str:
-    """Make the new file and put it into place; return the command line of a piece."""
-    _refuse_without_space(selection, output)
+def _join(selection: Selection, output: str, given: str) -> str:
+    """Make the new file and put it into place; return the command line of a piece.
+
+    Parameters
+    ----------
+    selection : Selection
+        What is written.
+    output : str
+        The file itself, not a symbolic link to it: the spool lies beside that, and a link stays one.
+    given : str
+        Its name for a person.
+    """
+    _refuse_without_space(selection, output, given)
     folded = bool(selection.blueprint.channels) and selection.is_complete
     new = rebuild.temporary(output)
     h5file.create(new, selection.blueprint, folded=folded)
@@ -130,7 +140,7 @@ def _join(selection: Selection, output: str) -> str:
     with contextlib.closing(TableFile(new)) as tables:
         with h5file.reading(new) as file:
             journal, spool_id = Journal(tables, file), h5file.read_header(file).spool_id
-        joiner = _Joiner(selection, tables, journal)
+        joiner = _Joiner(selection, tables, journal, given)
         with _series_writer(selection, tables, new, new_spool, spool_id) as write:
             for index in range(len(selection.pieces)):
                 joiner.add(index, write)
@@ -140,12 +150,12 @@ def _join(selection: Selection, output: str) -> str:
     return joiner.command
 
 
-def _refuse_without_space(selection: Selection, output: str) -> None:
+def _refuse_without_space(selection: Selection, output: str, given: str) -> None:
     needed = layout.table_bytes(selection.blueprint.sizes) + selection.series_bytes
     free = shutil.disk_usage(Path(output).absolute().parent).free
     if needed > free:
         missing = f"{needed / 2**30:.2f} GiB needed, {free / 2**30:.2f} GiB free"
-        raise StorageError(f"{output}: no space for it: {missing}; nothing was written")
+        raise StorageError(f"{given}: no space for it: {missing}; nothing was written")
 
 
 @contextlib.contextmanager
@@ -179,8 +189,8 @@ def _install(new: str, new_spool: str | None, output: str) -> None:
 class _Joiner:
     """Adds one piece after the other to the new file."""
 
-    def __init__(self, selection: Selection, tables: TableFile, journal: Journal) -> None:
-        self._selection, self._tables, self._journal = selection, tables, journal
+    def __init__(self, selection: Selection, tables: TableFile, journal: Journal, given: str) -> None:
+        self._given, self._selection, self._tables, self._journal = given, selection, tables, journal
         self._n_commits = 0
         self._last_start: Mapping[str, Any] = {}
         self.command = ""
@@ -237,6 +247,10 @@ class _Joiner:
             early = {name: min(start[name], self._last_start[name]) for name in _EARLIEST}
             late = {name: max(start[name], self._last_start[name]) for name in _LATEST}
             start = {**start, **early, **late}
+        if not self._selection.is_complete:  # "the same command resumes", says status: not the piece's
+            last_id = int(self._selection.blueprint.sim_ids[-1])
+            whole = completing(self.command, self._given, last_id)
+            start = {**start, "command": np.bytes_(cut(whole, layout.COMMAND_BYTES))}
         self._last_start = start
         return self._journal.adopt_start(start)
 

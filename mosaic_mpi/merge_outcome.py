@@ -13,7 +13,7 @@ from mosaic_mpi.errors import EXIT_COMPLETE, EXIT_SOME_FAILED, EXIT_STOPPED
 from mosaic_mpi.pieces import Selection
 from mosaic_mpi.plan import spans
 
-_WITHOUT = {"--simulations": 1, "--output": 1, "--overwrite": 0}
+_WITHOUT = {"--simulations": 1, "--output": 1, "--overwrite": 0, "--retry-failed": 0}
 """Options of a piece's command that are not those of the whole run, and the words that follow them."""
 _SAYS_HOW_MANY = ("--n-simulations", "--samples", "--control")
 
@@ -49,10 +49,10 @@ def conclude(selection: Selection, output: str, command: str) -> Merged:
     if len(gaps):
         lines.append(f"simulations in none of the files: {spans(gaps)}")
     if pending or len(gaps):
-        lines.append(f"to complete: {_completing(command, output, int(selection.blueprint.sim_ids[-1]))}")
+        lines.append(f"to complete: {completing(command, output, int(selection.blueprint.sim_ids[-1]))}")
     if failed:
         lines.append(f"why: python -m mosaic_mpi status {shlex.quote(output)}")
-    code = EXIT_STOPPED if pending else EXIT_SOME_FAILED if failed else EXIT_COMPLETE
+    code = EXIT_STOPPED if pending or len(gaps) else EXIT_SOME_FAILED if failed else EXIT_COMPLETE
     return Merged("\n".join(lines), code)
 
 
@@ -64,7 +64,7 @@ def _gaps(selection: Selection) -> NDArray[np.int64]:
     return np.setdiff1d(np.arange(1, ids[-1] + 1), ids, assume_unique=True)
 
 
-def _completing(command: str, output: str, last_id: int) -> str:
+def completing(command: str, output: str, last_id: int) -> str:
     """The command of the whole run, from the one of a piece."""
     advice = f"the run command of the whole plan, without --simulations, with --output {shlex.quote(output)}"
     try:

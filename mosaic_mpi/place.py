@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
+from mosaic_mpi import layout
 from mosaic_mpi.errors import InputError
 
 
@@ -17,6 +19,11 @@ def refuse_misplaced(output: str) -> None:
         With what was found.
     """
     path = Path(output)
+    try:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            path.stat()
+    except OSError as error:  # a name that is too long, a folder that may not be entered, links in a circle
+        raise InputError(f"--output {output}: cannot be reached: {error.strerror}") from None
     if path.is_dir():
         raise InputError(f"--output {output}: is a folder, expected the name of a file")
     if path.exists() and not path.is_file():
@@ -35,6 +42,6 @@ def refuse_unwritable(output: str) -> None:
     InputError
         With what was found.
     """
-    folder = Path(output).absolute().parent
+    folder = Path(layout.real_path(output)).absolute().parent  # where the file lies, not a link to it
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"--output {output}: no permission to write into {folder}")

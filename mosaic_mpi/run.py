@@ -82,6 +82,7 @@ def start(options: RunOptions) -> int:
         code = rank.run()
     finally:
         comm.close(code)
+        signals.ignore()
         if code and comm.rank == MASTER and comm.size > 1:
             time.sleep(_LEAVE_LAST_SECONDS)
     return code
@@ -176,7 +177,7 @@ class _Rank0:
             report(error)
             if error.exit_code == EXIT_STOPPED:
                 self._say_how_to_resume()
-            return self._give_up(error.exit_code)
+            return self._give_up(error.exit_code, STOPPED if isinstance(error, Interrupted) else BROKEN)
         except BaseException:
             complain(traceback.format_exc())
             return self._give_up(EXIT_INTERNAL)

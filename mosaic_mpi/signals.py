@@ -40,6 +40,11 @@ class StopSignals:
             self.interrupts = False  # once: what follows is the way out
             raise KeyboardInterrupt
 
+    def ignore(self) -> None:
+        """Ignore them: the run has ended, and the interpreter's end would let one change its exit code."""
+        for name in _GRACE_SECONDS:
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
     def grace_s(self, hurried: bool) -> float:
         """Seconds that running simulations get.
 

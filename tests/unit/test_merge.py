@@ -148,7 +148,7 @@ def test_unfinished_pieces_stay_unfinished_and_the_whole_plan_completes_them(pie
 
 def test_gaps_are_told_and_filled_by_the_whole_plan(pieces: Pieces, out: Path) -> None:
     merged = joined([pieces.make(3, 5), pieces.make(9, 10)], out / "run.h5")
-    assert merged.exit_code == 0
+    assert merged.exit_code == 75
     assert "simulations in none of the files: 1-2, 6-8" in merged.text
     assert preview(str(out / "run.h5"), pieces.plan(), False) == ("resumed, 5 done, extended from 5", 7)
     assert not is_finished(str(out / "run.h5"), pieces.plan())
