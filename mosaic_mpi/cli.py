@@ -144,7 +144,7 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
     )
     how.add_argument(
         "--rank-timeout",
-        type=_seconds,
+        type=_rank_timeout,
         default=300.0,
         metavar="S",
         help="a rank that is silent for so many seconds is given up (300)",
@@ -452,6 +452,13 @@ def _seconds(text: str) -> float:
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"found {text!r}, expected seconds above 0")
     return number
+
+
+def _rank_timeout(text: str) -> float:
+    seconds = _seconds(text)
+    if seconds < 1:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected at least 1 second")
+    return seconds
 
 
 def _duration(text: str) -> float:

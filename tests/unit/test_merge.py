@@ -235,7 +235,7 @@ def test_different_results_of_one_simulation_are_refused(pieces: Pieces, out: Pa
 def failing(pieces: Pieces, name: str, span: tuple[int, int], rows: dict[int, tuple[int, str, bool]]) -> str:
     """A piece in which some rows have failed attempts: how many, with which text, and whether for good."""
     store = Store(str(pieces.path(name)), pieces.plan(*span))
-    begin(store, command=name)
+    begin(store, command=name, host=f"of {name}")
     store.host_row(f"of {name}")
     for row, (attempts, text, final) in rows.items():
         for attempt in range(1, attempts + 1):
@@ -264,8 +264,10 @@ def test_failures_keep_their_texts_and_give_way_to_results(pieces: Pieces, out: 
     assert texts == {"only a": 3, "both": 7, "not yet": 2, "only b": 3}
     assert table["host"][[3, 5, 2]].tolist() == ["here"] * 3
     assert summarise(str(out / "run.h5")).hosts == ["of a", "here", "of b", "of c"]
-    starts = results.table("starts/command")[results.table("simulations/start")]
-    assert [bytes(starts[row]) for row in (0, 1, 2, 4, 11)] == [b"a", b"c", b"a", b"a", b"b"]
+    starts = results.table("starts/host")[results.table("simulations/start")]
+    assert [bytes(starts[row]) for row in (0, 1, 2, 4, 11)] == [b"of a", b"of c", b"of a", b"of a", b"of b"]
+    commands = set(results.table("starts/command")[:3].tolist())
+    assert len(commands) == 1, "the command that completes the whole, and none of a piece"
 
 
 def test_complete_with_failures_ends_with_3(pieces: Pieces, out: Path) -> None:
