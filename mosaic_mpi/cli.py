@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from mosaic_mpi.summary import Summary
 
 _BEGAN = time.time()
+_REFUSE_SECONDS = 2.0
+"""Time for rank 0 to tell what is wrong, before a launcher ends it for another's exit code."""
 _EXIT_CODES = """exit codes: 0 complete; 1 internal error; 2 usage or input; 3 finished, some simulations failed;
 75 stopped, the same command resumes"""
 
@@ -60,6 +62,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         if environment.find_launcher().rank:
+            time.sleep(_REFUSE_SECONDS)
             sys.exit(EXIT_INPUT)
         super().error(message)
 

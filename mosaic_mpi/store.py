@@ -217,10 +217,14 @@ class Store:
         self.n_retried = len(failed)
 
     def _count_attempts_again(self, file: Any) -> None:
-        """An attempt that succeeded, and whose result was never quite stored, counts for nothing."""
-        wrong = (self.status == layout.PENDING) & (file["simulations/attempts"][...] != self.failed_attempts)
-        for row in map(int, np.flatnonzero(wrong)):
+        """An attempt whose outcome was never quite stored counts for nothing; the last of a failed one was."""
+        attempts = file["simulations/attempts"][...]
+        wrong = attempts != self.failed_attempts
+        for row in map(int, np.flatnonzero(wrong & (self.status == layout.PENDING))):
             self._tables.write("simulations/attempts", row, [self.failed_attempts[row]])
+        for row in map(int, np.flatnonzero(wrong & (self.status == layout.FAILED))):
+            self.failed_attempts[row] = attempts[row]
+            self._tables.write("simulations/failed_attempts", row, [attempts[row]])
 
     def _spool_end(self, file: Any) -> int:
         ends = file["series/offset"][...] + file["series/bytes"][...]
@@ -317,12 +321,13 @@ class Store:
             tables = self._tables
             tables.write("simulations/error", row, [self._journal.error_number(cause, text)])
             tables.write("simulations/attempts", row, [attempts])
-            tables.write("simulations/failed_attempts", row, [attempts])
             if final:
                 tables.write("simulations/finished_at", row, [time.time()])
                 tables.write("simulations/start", row, [self._journal.start_row])
                 tables.write("simulations/status", row, [layout.FAILED])
                 self.status[row] = layout.FAILED
+            # Last, since this is what counts: after a kill there is at most one attempt too few, and none too many.
+            tables.write("simulations/failed_attempts", row, [attempts])
         self.failed_attempts[row] = attempts
 
     # ---- durability ---------------------------------------------------------------------------------

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import made_runs
 import numpy as np
 import pytest
-import runs
 from helpers import begin, make_plan, small_config
 
 from mosaic_mpi.plan import Channel
@@ -24,7 +24,7 @@ def test_the_informed_parameter_comes_first(tmp_path: Path) -> None:
     moved = names.index("beta_j0_hum_KEN")
     store = Store(path, plan)
     begin(store)
-    runs.add(store, plan, range(2000))
+    made_runs.add(store, plan, range(2000))
     values = Results(path).table("parameters/values")
     scores = (values[:, moved] - values[:, moved].mean()) / values[:, moved].std()
     store.end_start(1)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import made_runs
 import pytest
-import runs
 
 from mosaic_mpi.report.page import SECTIONS
 from mosaic_mpi.report.writer import write
@@ -22,7 +22,7 @@ def page_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
     def make(state: str) -> Path:
         if state not in made:
             folder = tmp_path_factory.mktemp(state)
-            write(runs.STATES[state](folder), str(folder / "report.html"))
+            write(made_runs.STATES[state](folder), str(folder / "report.html"))
             made[state] = folder / "report.html"
         return made[state]
 
@@ -52,7 +52,7 @@ class Visit:
         self.page.close()
 
 
-@pytest.mark.parametrize("state", runs.STATES)
+@pytest.mark.parametrize("state", made_runs.STATES)
 def test_every_section_is_there_without_errors_or_requests(browser: Any, page_of: Any, state: str) -> None:
     path = page_of(state)
     for width, scheme in ((1280, "light"), (390, "dark")):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import made_runs
 import pytest
-import runs
 from helpers import Cli, finished_run, make_plan, wait_until
 
 from mosaic_mpi.errors import InputError
@@ -40,7 +40,7 @@ def test_names_at_which_something_would_be_lost_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str, why: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    runs.stopped(tmp_path)
+    made_runs.stopped(tmp_path)
     (tmp_path / "notes.txt").write_text("mine")
     kept = {name: (tmp_path / name).read_bytes() for name in ("run.h5", "run.h5.spool", "notes.txt")}
     with pytest.raises(InputError, match=why):
@@ -58,7 +58,7 @@ def test_what_is_no_results_file_is_refused_in_words(cli: Cli) -> None:
 
 
 def test_a_lost_spool_costs_only_its_section(tmp_path: Path) -> None:
-    path = runs.stopped(tmp_path)
+    path = made_runs.stopped(tmp_path)
     os.unlink(f"{path}.spool")
     write(path, str(tmp_path / "report.html"))
     page = (tmp_path / "report.html").read_text()
