@@ -10,8 +10,10 @@ import contextlib
 import hashlib
 import os
 import secrets
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -70,12 +72,21 @@ class Run:
     def __init__(self, command: list[str], folder: Path, variables: Mapping[str, str]) -> None:
         self.mark = secrets.token_hex(8)
         self._log = folder / f"log-{self.mark}.txt"
+        # A killed launcher leaves its session's folder, named after its process id: another that gets the same id
+        # would find a socket there and not start. Short, since names of sockets are.
+        self._temporary = tempfile.mkdtemp(prefix="mm-", dir="/tmp")
         self._began = time.monotonic()
         with open(self._log, "wb") as log:
             self.launcher = subprocess.Popen(
                 command,
                 cwd=folder,
-                env={**os.environ, "PYTHONFAULTHANDLER": "1", **variables, MARK: self.mark},
+                env={
+                    **os.environ,
+                    "PYTHONFAULTHANDLER": "1",
+                    "TMPDIR": self._temporary,
+                    **variables,
+                    MARK: self.mark,
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -144,6 +155,7 @@ class Run:
                 process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.launcher.wait(5)
+        shutil.rmtree(self._temporary, ignore_errors=True)
 
     def assert_no_orphans(self, seconds: float = 10.0) -> None:
         """Fail if anything of this run lives on after its launcher has ended."""
