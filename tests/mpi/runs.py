@@ -124,7 +124,8 @@ class Run:
         found = {}
         for process in self.processes():
             with contextlib.suppress(psutil.Error):
-                if "python" in process.cmdline()[0] and process.cmdline()[1:3] == ["-m", "mosaic_mpi"]:
+                words = process.cmdline()  # none while it is being started or ends
+                if "python" in "".join(words[:1]) and words[1:3] == ["-m", "mosaic_mpi"]:
                     variables = process.environ()
                     number = next((variables[name] for name in _RANK_VARIABLES if name in variables), "0")
                     found[int(number)] = process
