@@ -288,7 +288,7 @@ class _Rank0:
     def _direct(self, plan: RunPlan, hellos: list[Hello], n_slots: int, worker: Worker) -> int:
         store = self._store
         assert store is not None
-        queue = WorkQueue(store.status, store.failed_attempts, self._options.max_attempts)
+        queue = WorkQueue(store.status, store.failed_attempts, self._options.max_attempts, self._comm.size)
         n_done, best = queue.n_completed + queue.n_failed, summarise(store.path).best_likelihood
         progress = Progress(plan.n_simulations, n_done, self._comm.size, n_slots, best)
         hosts = [hello.host for hello in hellos]

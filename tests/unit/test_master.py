@@ -51,7 +51,7 @@ class Directed:
         begin(self.store)
         self.comm = Ranks()
         self.finished: list[set[int]] = [set(), set(), set()]
-        self.queue = WorkQueue(self.store.status, self.store.failed_attempts, 3)
+        self.queue = WorkQueue(self.store.status, self.store.failed_attempts, 3, n_ranks=3)
         progress = Progress(plan.n_simulations, 0)
         hosts = ["a", "b", "c"]
         failure_limit = FailureLimit.parse(limit)
@@ -157,6 +157,19 @@ def test_a_late_failure_of_a_rank_given_up_blames_nobody(directed: Directed) -> 
     directed.master.handle(1, Returned(np.array([row])))
     directed.finish(2, row)
     directed.master.step(False)
+    assert directed.attempts()[row] == 1
+
+
+def test_a_rank_that_is_back_may_bring_a_row_twice_in_one_message(directed: Directed) -> None:
+    """It was given the row again, before it had told that it had run it already."""
+    directed.ready(0, 1, 1)
+    directed.master.step(False)
+    (row,) = directed.rows_of(1)
+    directed.fall_silent(2)
+    directed.finish(1, row, row)
+    directed.master.step(False)
+    assert directed.queue.n_completed == 1
+    assert directed.store.status.sum() == 1
     assert directed.attempts()[row] == 1
 
 
