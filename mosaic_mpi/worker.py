@@ -1,4 +1,4 @@
-"""A rank at work: receive rows, have its slots simulate them, send what comes out.
+"""A rank at work: receive units, have its slots simulate them, send what comes out.
 
 Owns the rank's slots and its outgoing results. Knows no results file, and of the others only the master.
 """
@@ -61,8 +61,8 @@ class Worker:
         """Act on a message of the master."""
         self.heard = time.monotonic()
         match message:
-            case Assign(rows) if not self._broken:  # else the master has taken them back already
-                self._pool.submit(rows.tolist())
+            case Assign(units) if not self._broken:  # else the master has taken them back already
+                self._pool.submit(units.tolist())
             case Drain() if not self._broken:
                 self._send(Returned(np.array(self._pool.drop_backlog(), dtype=np.int64)))
             case Stop():
@@ -80,8 +80,8 @@ class Worker:
                 case Finished(payload=payload):
                     self._outbox.append(payload)
                     self._outbox_bytes += len(payload)
-                case Failed(row, cause, text):
-                    self._send(Failure(row, cause, text))
+                case Failed(unit, cause, text):
+                    self._send(Failure(unit, cause, text))
         self._flush_if_due()
         self._beat_if_due()
         self._allow_for_own_stall()

@@ -39,12 +39,12 @@ def test_plain_messages_arrive_as_they_were(message: Message) -> None:
 
 
 @pytest.mark.parametrize("kind", [Assign, Returned])
-@pytest.mark.parametrize("rows", [[], [5], [2**40, 1, 0]])
-def test_rows_arrive_in_order(kind: type[Assign] | type[Returned], rows: list[int]) -> None:
-    arrived = decode(kind.kind, bytearray(encode(kind(np.array(rows, dtype=np.int64)))))
+@pytest.mark.parametrize("units", [[], [5], [2**40, 1, 0]])
+def test_units_arrive_in_order(kind: type[Assign] | type[Returned], units: list[int]) -> None:
+    arrived = decode(kind.kind, bytearray(encode(kind(np.array(units, dtype=np.int64)))))
     assert type(arrived) is kind
-    assert arrived.rows.tolist() == rows
-    assert arrived.rows.dtype == np.int64
+    assert arrived.units.tolist() == units
+    assert arrived.units.dtype == np.int64
 
 
 @pytest.mark.parametrize("payload", [b"", b"abc", bytes(range(256)) * 40])
