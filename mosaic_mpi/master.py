@@ -32,6 +32,8 @@ from mosaic_mpi.plan import SlotPlan
 from mosaic_mpi.progress import Progress
 from mosaic_mpi.ranks import Ranks
 from mosaic_mpi.store import Store
+from mosaic_mpi.tail import Tail
+from mosaic_mpi.units import WHOLE, Units
 from mosaic_mpi.worker import beat_interval_s
 from mosaic_mpi.workqueue import WorkQueue
 
@@ -67,6 +69,8 @@ class Master:
         A rank that is silent for so long is given up.
     failure_limit : FailureLimit
         After so many failed simulations the run stops.
+    n_slots : int
+        Slots that there will be when all ranks have reported.
 
     Attributes
     ----------
@@ -87,10 +91,13 @@ class Master:
         check_point_s: float,
         rank_timeout_s: float = DEFAULT_RANK_TIMEOUT_SECONDS,
         failure_limit: FailureLimit = DEFAULT_FAILURE_LIMIT,
+        n_slots: int = 0,
     ) -> None:
         self._comm, self._store, self._queue, self._progress = comm, store, queue, progress
         self._dtype, self._sim_ids, self._check_point_s = plan.record_dtype, plan.sim_ids, check_point_s
         self._ranks = Ranks(hosts, [store.host_row(host) for host in hosts], time.monotonic())
+        self._units = Units(plan.n_iterations)
+        self._tail = Tail(queue, self._ranks, self._units, n_slots)
         self._hungry: set[int] = set()
         """Ranks that may need rows: the others hold enough, since nothing came from them."""
         self._rank_timeout_s, self._beat_s = rank_timeout_s, beat_interval_s(rank_timeout_s)
@@ -118,10 +125,12 @@ class Master:
                 self._take_results(source, n_records, memoryview(payload))
             case Ready(n_slots):
                 ranks.report(source, n_slots)
-            case Failure(row, cause, text):
-                self._take_failure(source, row, cause, text)
-            case Returned(rows):
-                self._queue.give_back(source, rows)
+            case Failure(unit, cause, text):
+                self._take_failure(source, unit, cause, text)
+            case Returned(units):
+                self._tail.give_back(source, units)
+                if self._drain_until is not None:
+                    self._tail.drain()
             case Broken(text):
                 self._take_breakdown(source, text)
             case _:
@@ -144,8 +153,28 @@ class Master:
     def _take_results(self, source: int, n_records: int, payload: memoryview) -> None:
         records = np.frombuffer(payload, self._dtype, n_records)
         series = payload[n_records * self._dtype.itemsize :]
+        is_part = records["iteration"] != WHOLE
+        if is_part.any():
+            self._take_parts(source, *_only(records, series, is_part))
+            records, series = _only(records, series, ~is_part)
+        if len(records):
+            self._ranks.learn(source, float(records["elapsed_s"].mean()))
+            self._tail.settle(source, records["row"])
+            self._keep(source, records, series)
+
+    def _take_parts(self, source: int, records: NDArray[np.void], series: memoryview) -> None:
+        self._ranks.learn(source, float(records["elapsed_s"].mean()) * self._units.n_iterations)
+        start = 0
+        for record, size in zip(records, _series_bytes(records).tolist(), strict=True):
+            whole = self._tail.take_part(source, record, series[start : start + size])
+            start += size
+            if whole is not None:
+                self._keep(source, whole[0], memoryview(whole[1]))
+
+    def _keep(self, source: int, records: NDArray[np.void], series: memoryview) -> None:
+        """Hand results to the store, each simulation's first."""
         wanted, attempts = self._queue.complete(np.ascontiguousarray(records["row"]))
-        if not wanted.all():  # of a rank that had been given up; the same numbers are stored already
+        if not wanted.all():  # of a rank that others have overtaken; the same numbers are stored already
             records, series = _only(records, series, wanted)
         if not len(records):
             return
@@ -159,9 +188,10 @@ class Master:
         self._n_ended += n_results
         self._progress.results(n_results, likelihoods)
 
-    def _take_failure(self, source: int, row: int, cause: str, text: str) -> None:
-        if self._queue.holder(row) != source:  # it had been given up, and others are at it or have done it
+    def _take_failure(self, source: int, unit: int, cause: str, text: str) -> None:
+        if not self._tail.has_failed(source, unit):
             return
+        row, _ = self._units.split(unit)
         verdict = self._queue.fail(row)
         self._store.add_failure(row, verdict.attempts, cause, text, verdict.final)
         self._n_ended += verdict.final
@@ -178,8 +208,8 @@ class Master:
     def _go_on_without(self, source: int, why: str) -> None:
         """What a rank was at goes back to the queue."""
         self._last_trouble = f"{self._ranks.name(source)} {why}"
-        n_rows = self._queue.give_back(source)
-        self._progress.lost_rank(source, self._ranks.host(source), why, n_rows)
+        n_units = self._tail.give_back(source)
+        self._progress.lost_rank(source, self._ranks.host(source), why, n_units)
 
     # ---- the clock ----------------------------------------------------------------------------------
 
@@ -206,7 +236,7 @@ class Master:
             self.has_failed_too_often = not self._queue.is_done
             self.drain(0.0)
         if self._drain_until is None:
-            self._assign()
+            self._assign(now)
         if self._progress.is_due(now):
             self._show()
         if self._drain_until is not None:
@@ -245,6 +275,7 @@ class Master:
         """Hand out nothing more, and end when what runs has finished or the grace is over."""
         until = time.monotonic() + grace_s
         self._drain_until = until if self._drain_until is None else min(until, self._drain_until)
+        self._tail.drain()
         for source in map(int, np.flatnonzero(self._ranks.n_slots)):
             self._comm.send(source, Drain())
 
@@ -301,21 +332,46 @@ class Master:
 
     # ---- handing out --------------------------------------------------------------------------------
 
-    def _assign(self) -> None:
-        """Give rows to those who need some; who still has too few is asked for again at the next step."""
-        if not self._hungry or not self._queue.n_pending:
+    def _assign(self, now: float) -> None:
+        """Give units to those who need some; who still has too few is asked for again at the next step."""
+        if not self._hungry:
             return
-        lookahead, ranks = self._lookahead(), sorted(self._hungry)
-        for source in ranks:
-            if not self._queue.n_pending:
+        self._tail.split_if_due(now)
+        if self._is_anything_to_do:
+            self._feed_the_hungry(now)
+        elif self._tail.is_help_due(now):
+            self._help(now)
+
+    @property
+    def _is_anything_to_do(self) -> bool:
+        return bool(self._queue.n_pending or self._tail.n_to_do)
+
+    def _feed_the_hungry(self, now: float) -> None:
+        lookahead = self._lookahead()
+        for source in sorted(self._hungry):
+            if not self._is_anything_to_do:
                 return
-            n_slots, n_held = int(self._ranks.n_slots[source]), self._queue.n_held(source)
-            spare = math.ceil(n_slots * lookahead)
-            need = n_slots + spare - n_held
-            if n_slots and (need > spare // 2 or n_held < n_slots):
-                self._hand_out(source, n_slots, need)
-            if self._queue.n_held(source) >= n_slots:
+            self._feed(source, lookahead, now)
+            if self._tail.n_held(source) >= self._ranks.n_slots[source]:
                 self._hungry.discard(source)
+
+    def _feed(self, source: int, lookahead: float, now: float) -> None:
+        n_slots, n_held = int(self._ranks.n_slots[source]), self._tail.n_held(source)
+        spare = math.ceil(n_slots * lookahead)
+        need = n_slots + spare - n_held
+        if not n_slots or (need <= spare // 2 and n_held >= n_slots):
+            return
+        rows = self._take(source, n_slots, need, now)
+        parts = self._tail.take(source, n_slots - n_held - len(rows), now) if self._tail.n_to_do else []
+        self._send(source, np.concatenate([self._units.whole(rows), np.array(parts, np.int64)]))
+
+    def _help(self, now: float) -> None:
+        """Slots are idle, and nothing is to do: see to it that the others need not be waited for long."""
+        for source in self._tail.hoarders():
+            self._comm.send(source, Drain())
+        n_idle = {rank: int(self._ranks.n_slots[rank]) - self._tail.n_held(rank) for rank in sorted(self._hungry)}
+        for source, parts in self._tail.help(now, {rank: n for rank, n in n_idle.items() if n > 0}).items():
+            self._send(source, np.array(parts, np.int64))
 
     def _lookahead(self) -> float:
         """Rows beyond one a slot: for a quarter of a second, and none when few are left."""
@@ -323,21 +379,33 @@ class Master:
             return 0.0
         return min(max(_LOOKAHEAD_SECONDS / max(self.mean_s, 1e-4), 0.1), 1000.0)
 
-    def _hand_out(self, source: int, n_slots: int, n_rows: int) -> None:
+    def _take(self, source: int, n_slots: int, n_rows: int, now: float) -> NDArray[np.int64]:
         fair = -(-self._queue.n_pending * n_slots // self._ranks.n_live_slots)
-        rows = self._queue.take(max(min(n_rows, fair), 1), source)
+        rows = self._queue.take(min(n_rows, max(fair, 1)), source)
+        self._tail.note_given(source, rows, now)
+        return rows
+
+    def _send(self, source: int, units: NDArray[np.int64]) -> None:
+        if not len(units):
+            return
         if not self._assigned:
             self._assigned = True
             self._cpu_began = time.process_time()
             self._store.note(first_assignment_at=time.time())
-        self._comm.send(source, Assign(rows))
+        self._comm.send(source, Assign(units))
 
 
 def _only(
     records: NDArray[np.void], series: memoryview, wanted: NDArray[np.bool_]
 ) -> tuple[NDArray[np.void], memoryview]:
     """Keep some records of a batch, and their series."""
-    sizes = records["series_bytes"].sum(axis=1) if records["series_bytes"].size else np.zeros(len(records), int)
+    sizes = _series_bytes(records)
     ends = np.cumsum(sizes)
     parts = [series[end - size : end] for end, size, keep in zip(ends, sizes, wanted, strict=True) if keep]
     return records[wanted], memoryview(b"".join(parts))
+
+
+def _series_bytes(records: NDArray[np.void]) -> NDArray[np.int64]:
+    """Bytes of each record's series."""
+    sizes: NDArray[np.int64] = records["series_bytes"].sum(axis=1, dtype=np.int64)
+    return sizes

@@ -32,6 +32,8 @@ class Ranks:
         Last sign of life, by the monotonic clock.
     is_known : ndarray of bool, shape (n_ranks,)
         Whether it has reported its slots, or is gone.
+    pace_s : ndarray of float64, shape (n_ranks,)
+        Seconds that a simulation lately took a slot of it; NaN before its first result.
     is_given_up, is_dead, is_broken : ndarray of bool, shape (n_ranks,)
         Silent for too long or dead; dead, so that it cannot come back; unable to start slots.
     """
@@ -41,7 +43,7 @@ class Ranks:
         n_ranks = len(hosts)
         self.n_slots, self._n_own_slots = np.zeros(n_ranks, np.int64), np.zeros(n_ranks, np.int64)
         self.n_live_slots = 0
-        self.heard = np.full(n_ranks, now)
+        self.heard, self.pace_s = np.full(n_ranks, now), np.full(n_ranks, np.nan)
         self.is_known, self.is_given_up = np.zeros(n_ranks, bool), np.zeros(n_ranks, bool)
         self.is_dead, self.is_broken = np.zeros(n_ranks, bool), np.zeros(n_ranks, bool)
         self._all_known = False
@@ -71,6 +73,17 @@ class Ranks:
         """Whether every rank has reported, or is gone."""
         self._all_known = self._all_known or bool(self.is_known.all())
         return self._all_known
+
+    @property
+    def typical_s(self) -> float | None:
+        """The middle one of all paces, of two the faster one; None before the first."""
+        paces = np.sort(self.pace_s[~np.isnan(self.pace_s)])
+        return float(paces[(len(paces) - 1) // 2]) if len(paces) else None
+
+    def learn(self, rank: int, seconds: float) -> None:
+        """A simulation took a slot of it so long."""
+        before = self.pace_s[rank]
+        self.pace_s[rank] = seconds if np.isnan(before) else 0.8 * before + 0.2 * seconds
 
     def report(self, rank: int, n_slots: int) -> None:
         """It has started its slots."""

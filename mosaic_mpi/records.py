@@ -1,4 +1,4 @@
-"""The record of a finished simulation, or of one iteration of it, in the bytes that travel and that the store appends.
+"""The record of a finished simulation, or of one of its iterations: the bytes that travel and that the store appends.
 
 A slot packs it, ranks pass it on unread, rank 0 files its columns. Knows no pipe, MPI or file.
 """

@@ -302,6 +302,7 @@ class _Rank0:
             self._options.checkpoint_interval_s,
             self._options.rank_timeout_s,
             self._options.max_failures,
+            n_slots,
         )
         began = time.monotonic()
         try:

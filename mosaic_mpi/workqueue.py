@@ -44,6 +44,11 @@ class WorkQueue:
         After so many, a simulation has failed.
     n_ranks : int
         Who may hold rows: ranks 0 to n_ranks - 1.
+
+    Attributes
+    ----------
+    apart : int
+        Holds, beside the ranks, the rows of which no rank has the whole (see `mosaic_mpi.tail`).
     """
 
     def __init__(
@@ -52,7 +57,8 @@ class WorkQueue:
         self._status = status.copy()
         self._attempts = attempts.copy()
         self._holder = np.full(len(status), _NOBODY, np.int32)
-        self._n_held = np.zeros(n_ranks, np.int64)
+        self.apart = n_ranks
+        self._n_held = np.zeros(n_ranks + 1, np.int64)
         self._max_attempts = max_attempts
         self._cursor = 0
         self._again: deque[tuple[int, int]] = deque()
@@ -77,10 +83,28 @@ class WorkQueue:
         """How many rows a rank holds."""
         return int(self._n_held[rank])
 
+    @property
+    def n_held_by_ranks(self) -> NDArray[np.int64]:
+        """How many rows each rank holds."""
+        return self._n_held[: self.apart]
+
     def holder(self, row: int) -> int | None:
         """Which rank holds a row, None if nobody does."""
         found = int(self._holder[row])
         return None if found == _NOBODY else found
+
+    def held_by_ranks(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Rows that ranks hold, and which rank holds each."""
+        rows = np.flatnonzero((self._holder != _NOBODY) & (self._holder != self.apart))
+        return rows, self._holder[rows]
+
+    def rows_of(self, rank: int) -> NDArray[np.int64]:
+        """Rows that a rank holds."""
+        return np.flatnonzero(self._holder == rank)
+
+    def have_failed(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether rows have failed attempts."""
+        return self._attempts[rows] > 0
 
     def take(self, n_rows: int, rank: int) -> NDArray[np.int64]:
         """Hand out up to so many rows to a rank, which holds them until they are done, failed or given back."""
@@ -90,11 +114,26 @@ class WorkQueue:
             self._n_taken += len(found)
             n_rows -= len(found)
         rows = parts[0] if len(parts) == 1 else np.concatenate([_NONE, *parts])
-        self._status[rows] = _RUNNING
-        self._holder[rows] = rank
-        self._n_held[rank] += len(rows)
-        self.n_running += len(rows)
+        self._give(rows, rank)
         return rows
+
+    def take_untried(self) -> NDArray[np.int64]:
+        """Take all rows that are to do and have no failed attempt; they are held `apart`."""
+        rows = np.flatnonzero((self._status == PENDING) & (self._attempts == 0))
+        self._give(rows, self.apart)
+        return rows
+
+    def _give(self, rows: NDArray[np.int64], holder: int) -> None:
+        self._status[rows] = _RUNNING
+        self._holder[rows] = holder
+        self._n_held[holder] += len(rows)
+        self.n_running += len(rows)
+
+    def set_apart(self, rows: NDArray[np.int64]) -> None:
+        """Note that ranks have lost rows which others are at in parts."""
+        np.subtract.at(self._n_held, self._holder[rows], 1)
+        self._holder[rows] = self.apart
+        self._n_held[self.apart] += len(rows)
 
     def _next(self, n_rows: int) -> NDArray[np.int64]:
         """Some rows that are to do, at most so many; none only if there are none at all."""

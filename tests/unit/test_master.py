@@ -18,6 +18,7 @@ from mosaic_mpi.messages import Assign, Beat, Broken, Drain, Failure, Message, R
 from mosaic_mpi.plan import RunPlan
 from mosaic_mpi.progress import Progress
 from mosaic_mpi.store import Store
+from mosaic_mpi.units import Units
 from mosaic_mpi.workqueue import WorkQueue
 
 SILENCE_S = 0.3
@@ -46,6 +47,7 @@ class Directed:
 
     def __init__(self, folder: Path, plan: RunPlan, limit: str = "100%") -> None:
         self.plan = plan
+        self.units = Units(plan.n_iterations)
         self.path = folder / "run.h5"
         self.store = Store(str(self.path), plan)
         begin(self.store)
@@ -66,8 +68,8 @@ class Directed:
 
     def rows_of(self, rank: int) -> list[int]:
         """Rows that a rank has been assigned so far, in order."""
-        found = [message.rows for to, message in self.comm.sent if to == rank and isinstance(message, Assign)]
-        return [int(row) for rows in found for row in rows]
+        found = [message.units for to, message in self.comm.sent if to == rank and isinstance(message, Assign)]
+        return [int(row) for units in found for row in self.units.rows(units)]
 
     def work(self, rank: int) -> None:
         """Have a rank finish all that it has been given."""
@@ -100,7 +102,7 @@ class Directed:
 
 @pytest.fixture
 def directed(tmp_path: Path) -> Iterator[Directed]:
-    run = Directed(tmp_path, make_plan(tmp_path, n_simulations=10))
+    run = Directed(tmp_path, make_plan(tmp_path, n_simulations=10, n_iterations=1))
     yield run
     run.store.close()
 
@@ -153,8 +155,8 @@ def test_a_late_failure_of_a_rank_given_up_blames_nobody(directed: Directed) -> 
     while row not in directed.rows_of(2):
         directed.work(2)
         directed.master.step(False)
-    directed.master.handle(1, Failure(row, "exception", "late"))
-    directed.master.handle(1, Returned(np.array([row])))
+    directed.master.handle(1, Failure(2 * row, "exception", "late"))
+    directed.master.handle(1, Returned(np.array([2 * row])))
     directed.finish(2, row)
     directed.master.step(False)
     assert directed.attempts()[row] == 1
@@ -235,12 +237,12 @@ def test_ranks_that_have_not_reported_yet_are_waited_for(directed: Directed) -> 
 
 
 def test_the_failure_limit_drains(tmp_path: Path) -> None:
-    run = Directed(tmp_path, make_plan(tmp_path, n_simulations=10), limit="1")
+    run = Directed(tmp_path, make_plan(tmp_path, n_simulations=10, n_iterations=1), limit="1")
     run.ready(0, 1, 1)
     run.master.step(False)
     (row,) = run.rows_of(1)
     for attempt in range(1, 4):
-        run.master.handle(1, Failure(row, "exception", "ValueError: no"))
+        run.master.handle(1, Failure(2 * row, "exception", "ValueError: no"))
         while run.rows_of(1).count(row) == attempt and not run.master.has_failed_too_often:
             run.finished[1].add(row)
             run.work(1)
