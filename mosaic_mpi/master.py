@@ -158,12 +158,12 @@ class Master:
             self._take_parts(source, *_only(records, series, is_part))
             records, series = _only(records, series, ~is_part)
         if len(records):
-            self._ranks.learn(source, float(records["elapsed_s"].mean()))
+            self._ranks.learn(source, records["elapsed_s"])
             self._tail.settle(source, records["row"])
             self._keep(source, records, series)
 
     def _take_parts(self, source: int, records: NDArray[np.void], series: memoryview) -> None:
-        self._ranks.learn(source, float(records["elapsed_s"].mean()) * self._units.n_iterations)
+        self._ranks.learn(source, records["elapsed_s"], self._units.n_iterations)
         start = 0
         for record, size in zip(records, _series_bytes(records).tolist(), strict=True):
             whole = self._tail.take_part(source, record, series[start : start + size])
@@ -270,6 +270,11 @@ class Master:
     def n_live_slots(self) -> int:
         """Slots of ranks that are heard of."""
         return self._ranks.n_live_slots
+
+    @property
+    def account_of_tail(self) -> str:
+        """What was done so that no slot waited long at the end, for a person; empty if nothing was."""
+        return self._tail.account
 
     def drain(self, grace_s: float) -> None:
         """Hand out nothing more, and end when what runs has finished or the grace is over."""

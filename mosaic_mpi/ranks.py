@@ -6,8 +6,13 @@ asked for at every step are kept. Decides nothing, and knows no MPI and no simul
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
+
+_SHORT_SECONDS = 0.1
+"""How times of such simulations vary, nobody asks."""
 
 
 class Ranks:
@@ -47,6 +52,7 @@ class Ranks:
         self.is_known, self.is_given_up = np.zeros(n_ranks, bool), np.zeros(n_ranks, bool)
         self.is_dead, self.is_broken = np.zeros(n_ranks, bool), np.zeros(n_ranks, bool)
         self._all_known = False
+        self._variance = 0.0
 
     def __len__(self) -> int:
         return len(self._hosts)
@@ -80,10 +86,32 @@ class Ranks:
         paces = np.sort(self.pace_s[~np.isnan(self.pace_s)])
         return float(paces[(len(paces) - 1) // 2]) if len(paces) else None
 
-    def learn(self, rank: int, seconds: float) -> None:
-        """A simulation took a slot of it so long."""
-        before = self.pace_s[rank]
-        self.pace_s[rank] = seconds if np.isnan(before) else 0.8 * before + 0.2 * seconds
+    def learn(self, rank: int, seconds: NDArray[np.float64], n_iterations: int = 1) -> None:
+        """Take note of times.
+
+        Parameters
+        ----------
+        rank : int
+            Where.
+        seconds : ndarray of float64, shape (n,)
+            How long simulations, or iterations, took a slot of it.
+        n_iterations : int
+            How many such would be a simulation.
+        """
+        mean = float(seconds.mean()) * n_iterations
+        before = float(self.pace_s[rank])
+        if math.isnan(before):
+            self.pace_s[rank] = mean
+            return
+        self.pace_s[rank] = 0.8 * before + 0.2 * mean
+        if mean > _SHORT_SECONDS:
+            variance = float(np.square(seconds * n_iterations / before - 1).mean()) / n_iterations
+            self._variance += 0.05 * (variance - self._variance)
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of a simulation's time on a rank, as a share of its pace."""
+        return math.sqrt(self._variance)
 
     def report(self, rank: int, n_slots: int) -> None:
         """It has started its slots."""

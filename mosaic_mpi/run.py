@@ -323,8 +323,9 @@ class _Rank0:
             master.stop_workers()
         store.close()
         self._store = None
-        if note:
-            say(note)
+        for line in (master.account_of_tail, note):
+            if line:
+                say(line)
         if master.has_failed_too_often:
             return self._conclude_too_many_failures(queue, progress)
         return self._conclude(queue, progress, time.monotonic() - began)

@@ -11,6 +11,7 @@ attempt fails when the last of them does.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,10 +27,12 @@ _WORTH_SECONDS = 0.2
 """Shorter simulations are left alone: what could be won is less than that."""
 _SPLIT_LOOK_SECONDS = 0.02
 _HELP_LOOK_SECONDS = 0.05
-_OVERDUE = 2.0
-"""What has taken so many times as long as usual is done again elsewhere …"""
+_OVERDUE = (0.25, 1.0)
+"""What has taken so much longer than usual, as a share, is done again elsewhere: at least, at most …"""
+_OVERDUE_DEVIATIONS = 4.0
+"""… and between these, so many standard deviations of what is usual."""
 _SLOW = 1.5
-"""… and at once what a slow rank will be at for so many times as long as others take for all of it."""
+"""At once is done again what a slow rank will be at for so many times as long as others take for all of it."""
 _NONE = np.empty(0, np.int64)
 
 
@@ -51,10 +54,11 @@ class Tail:
     def __init__(self, queue: WorkQueue, ranks: Ranks, units: Units, n_slots: int = 0) -> None:
         self._queue, self._ranks, self._units, self._n_slots = queue, ranks, units, n_slots
         self._parts = Parts(units, len(ranks))
-        self._given_at = np.zeros(queue.n_simulations)
+        self._begun_at = np.zeros(queue.n_simulations)
         self._not_again: set[int] = set()
         self._is_recalled = np.zeros(len(ranks), bool)
         self._looked_for_split = self._looked_for_help = -np.inf
+        self._n_shared = self._n_again = 0
 
     # ---- what ranks hold and bring ------------------------------------------------------------------
 
@@ -68,8 +72,13 @@ class Tail:
         return self._parts.n_to_do
 
     def note_given(self, rank: int, rows: NDArray[np.int64], now: float) -> None:
-        """Note that a rank was given whole simulations."""
-        self._given_at[rows] = now
+        """Note that a rank was given whole simulations; those beyond its slots begin later."""
+        self._begun_at[rows] = now
+        n_slots = int(self._ranks.n_slots[rank])
+        n_waiting = self.n_held(rank) - n_slots
+        if n_waiting > 0:
+            places = np.arange(n_waiting - len(rows), n_waiting) + 1
+            self._begun_at[rows] += np.clip(places, 0, None) / n_slots * np.nan_to_num(self._ranks.pace_s[rank])
         self._is_recalled[rank] = False
 
     def settle(self, rank: int, rows: NDArray[np.int64]) -> None:
@@ -91,7 +100,7 @@ class Tail:
         """Want nothing more of a simulation; who is at it as a whole has a slot that is busy all the same."""
         holder = self._queue.holder(row)
         if holder is not None and holder not in (rank, self._queue.apart):
-            self._parts.keep_busy(holder, row * (self._units.n_iterations + 1), self._given_at[row])
+            self._parts.keep_busy(holder, row * (self._units.n_iterations + 1), self._begun_at[row])
         self._parts.forget(row)
 
     def has_failed(self, rank: int, unit: int) -> bool:
@@ -141,7 +150,9 @@ class Tail:
     def split_if_due(self, now: float) -> None:
         """Have what is to do done by iterations, if there is so little that a round of iterations is saved."""
         if now - self._looked_for_split > _SPLIT_LOOK_SECONDS and self._is_time_to_split(now):
-            self._parts.split(self._queue.take_untried().tolist())
+            rows = self._queue.take_untried().tolist()
+            self._parts.split(rows)
+            self._n_shared += len(rows)
 
     def _is_time_to_split(self, now: float) -> bool:
         """Whether all slots together could do the rest in the time of a simulation less an iteration.
@@ -164,13 +175,20 @@ class Tail:
         parts = self._parts.n_open / self._units.n_iterations
         if typical_s is None:
             return len(rows) + parts
-        return float(np.clip(1 - (now - self._given_at[rows]) / typical_s, 0, None).sum()) + parts
+        return float(np.clip(1 - (now - self._begun_at[rows]) / typical_s, 0, 1).sum()) + parts
 
     def take(self, rank: int, n_units: int, now: float) -> list[int]:
         """Hand out up to so many iterations to a rank, none of a simulation that it is at itself."""
         taken = self._parts.take(rank, n_units, now, lambda row: self._queue.holder(row) != rank)
         self._is_recalled[rank] &= not taken
         return taken
+
+    @property
+    def account(self) -> str:
+        """What was done here, for a person; empty if nothing was."""
+        shared = f"{self._n_shared} simulations were shared out by iterations" if self._n_shared else ""
+        again = f"{self._n_again} times what was late was begun again elsewhere" if self._n_again else ""
+        return "; ".join(part for part in (shared, again) if part)
 
     # ---- help for those that are late ---------------------------------------------------------------
 
@@ -215,32 +233,42 @@ class Tail:
 
     def _copy_iterations(self, now: float, typical_s: float, idle: dict[int, int]) -> dict[int, list[int]]:
         given: dict[int, list[int]] = {}
+        allowed = self._overdue(self._units.n_iterations)
         for since, rank, unit in sorted(self._parts.held_once()):
             row = self._units.split(unit)[0]
             pace_s = self._ranks.pace_s[rank] / self._units.n_iterations
-            if row in self._not_again or not _is_late(now - since, typical_s, pace_s):
+            if row in self._not_again or not _is_late(now - since, allowed, typical_s, pace_s):
                 continue
             able = (other for other, free in idle.items() if free and other not in (rank, self._queue.holder(row)))
             helper = next(able, None)
             if helper is not None:
                 idle[helper] -= 1
                 self._parts.hold(helper, unit, now)
+                self._n_again += 1
                 given.setdefault(helper, []).append(unit)
         return given
 
     def _split_late(self, now: float, typical_s: float, n_idle: int, idle: Mapping[int, int]) -> None:
         rows, holders = self._queue.held_by_ranks()
-        ages_s = now - self._given_at[rows]
-        late = _is_late(ages_s, typical_s, self._ranks.pace_s[holders]) & ~self._queue.have_failed(rows)
+        ages_s = now - self._begun_at[rows]
+        late = _is_late(ages_s, self._overdue(1), typical_s, self._ranks.pace_s[holders])
+        late &= ~self._queue.have_failed(rows)
         order = np.flatnonzero(late)[np.argsort(-ages_s[late], kind="stable")]
         for row, holder in zip(rows[order].tolist(), holders[order].tolist(), strict=True):
             if n_idle <= 0:
                 return
             if row not in self._parts and row not in self._not_again and any(rank != holder for rank in idle):
                 self._parts.split([row])
+                self._n_again += 1
                 n_idle -= self._units.n_iterations
 
+    def _overdue(self, n_pieces: int) -> float:
+        """How many times as long as usual one of so many pieces of a simulation may take."""
+        least, most = _OVERDUE
+        deviation = self._ranks.deviation * math.sqrt(n_pieces)
+        return 1 + min(max(_OVERDUE_DEVIATIONS * deviation, least), most)
 
-def _is_late(age_s: Any, typical_s: float, pace_s: Any) -> Any:
+
+def _is_late(age_s: Any, allowed: float, typical_s: float, pace_s: Any) -> Any:
     """Whether units have taken too long, or will as their ranks are slow; NaN stands for a pace not known."""
-    return (age_s > _OVERDUE * typical_s) | (pace_s - age_s > _SLOW * typical_s)
+    return (age_s > allowed * typical_s) | (pace_s - age_s > _SLOW * typical_s)
