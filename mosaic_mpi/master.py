@@ -158,12 +158,12 @@ class Master:
             self._take_parts(source, *_only(records, series, is_part))
             records, series = _only(records, series, ~is_part)
         if len(records):
-            self._ranks.learn(source, records["elapsed_s"])
+            self._tail.learn(source, records, self._ranks.heard[source])
             self._tail.settle(source, records["row"])
             self._keep(source, records, series)
 
     def _take_parts(self, source: int, records: NDArray[np.void], series: memoryview) -> None:
-        self._ranks.learn(source, records["elapsed_s"], self._units.n_iterations)
+        self._tail.learn(source, records, self._ranks.heard[source])
         start = 0
         for record, size in zip(records, _series_bytes(records).tolist(), strict=True):
             whole = self._tail.take_part(source, record, series[start : start + size])

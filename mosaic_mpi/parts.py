@@ -5,6 +5,7 @@ Keeps accounts and decides nothing; see `mosaic_mpi.tail`. Knows no MPI, file or
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -105,6 +106,10 @@ class Parts:
         if not holders:
             del self._holders[unit]
         return True
+
+    def since(self, rank: int, unit: int) -> float:
+        """Since when a rank is at a unit; infinity if it is not."""
+        return self._busy[rank].get(unit, math.inf)
 
     def is_held(self, unit: int) -> bool:
         """Whether somebody is at a wanted iteration."""

@@ -59,6 +59,8 @@ class Tail:
         self._is_recalled = np.zeros(len(ranks), bool)
         self._looked_for_split = self._looked_for_help = -np.inf
         self._n_shared = self._n_again = 0
+        self._start_s = 0.0
+        """Longest time from a rank's first assignment until a slot of it was at work."""
 
     # ---- what ranks hold and bring ------------------------------------------------------------------
 
@@ -80,6 +82,16 @@ class Tail:
             places = np.arange(n_waiting - len(rows), n_waiting) + 1
             self._begun_at[rows] += np.clip(places, 0, None) / n_slots * np.nan_to_num(self._ranks.pace_s[rank])
         self._is_recalled[rank] = False
+
+    def learn(self, rank: int, records: NDArray[np.void], now: float) -> None:
+        """A rank brings whole simulations, or iterations: take note of how long they took, before anything else."""
+        elapsed_s, iterations = records["elapsed_s"], records["iteration"]
+        if np.isnan(self._ranks.pace_s[rank]):
+            units = self._units.whole(records["row"]) + iterations
+            parts_at = [self._parts.since(rank, unit) for unit in units.tolist()]
+            begun_at = np.where(iterations == WHOLE, self._begun_at[records["row"]], parts_at)
+            self._start_s = max(self._start_s, float((now - elapsed_s - begun_at).min()))
+        self._ranks.learn(rank, elapsed_s, self._units.n_iterations if iterations[0] else 1)
 
     def settle(self, rank: int, rows: NDArray[np.int64]) -> None:
         """A rank brings whole simulations: nobody else need be at them any more."""
@@ -237,7 +249,7 @@ class Tail:
         for since, rank, unit in sorted(self._parts.held_once()):
             row = self._units.split(unit)[0]
             pace_s = self._ranks.pace_s[rank] / self._units.n_iterations
-            if row in self._not_again or not _is_late(now - since, allowed, typical_s, pace_s):
+            if row in self._not_again or not _is_late(now - since - self._start_s, allowed, typical_s, pace_s):
                 continue
             able = (other for other, free in idle.items() if free and other not in (rank, self._queue.holder(row)))
             helper = next(able, None)
@@ -251,7 +263,7 @@ class Tail:
     def _split_late(self, now: float, typical_s: float, n_idle: int, idle: Mapping[int, int]) -> None:
         rows, holders = self._queue.held_by_ranks()
         ages_s = now - self._begun_at[rows]
-        late = _is_late(ages_s, self._overdue(1), typical_s, self._ranks.pace_s[holders])
+        late = _is_late(ages_s - self._start_s, self._overdue(1), typical_s, self._ranks.pace_s[holders])
         late &= ~self._queue.have_failed(rows)
         order = np.flatnonzero(late)[np.argsort(-ages_s[late], kind="stable")]
         for row, holder in zip(rows[order].tolist(), holders[order].tolist(), strict=True):
