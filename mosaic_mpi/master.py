@@ -37,8 +37,9 @@ from mosaic_mpi.workqueue import WorkQueue
 
 _LOOKAHEAD_SECONDS = 0.25
 """Work that a rank holds beyond its slots, so that none of them waits for an answer of the master."""
-_COMMIT_SECONDS = 0.05
-_COMMIT_ROWS = 512
+_COMMIT_SECONDS = 0.1
+_COMMIT_BYTES = 8 << 20
+"""Results wait for one another so long, or so many: a commit of many costs each of them little."""
 _ALIVE_NEWS_SECONDS = 1.0
 DEFAULT_RANK_TIMEOUT_SECONDS = 300.0
 """A rank that says nothing for so long is given up; far above any stall of a disk or a network."""
@@ -91,6 +92,9 @@ class Master:
         self._comm, self._store, self._queue, self._progress = comm, store, queue, progress
         self._dtype, self._sim_ids, self._check_point_s = plan.record_dtype, plan.sim_ids, check_point_s
         self._ranks = Ranks(hosts, [store.host_row(host) for host in hosts], time.monotonic())
+        self._arrived: list[tuple[int, int, memoryview]] = []
+        """Results to be taken in: their rank, how many, records and series."""
+        self._arrived_bytes = 0
         self._hungry: set[int] = set()
         """Ranks that may need rows: the others hold enough, since nothing came from them."""
         self._rank_timeout_s, self._beat_s = rank_timeout_s, beat_interval_s(rank_timeout_s)
@@ -100,7 +104,7 @@ class Master:
         self.has_failed_too_often = False
         self._drain_until: float | None = None
         self._last_trouble = ""
-        self._checked = self._beaten = self._buffered_at = self._stepped = time.monotonic()
+        self._checked = self._beaten = self._buffered_at = self._committed = self._stepped = time.monotonic()
         self._alive_noted = -1
         self._assigned = False
         self._cpu_began = time.process_time()
@@ -113,9 +117,14 @@ class Master:
         ranks.heard[source] = time.monotonic()
         if ranks.is_given_up[source] and not ranks.is_dead[source]:
             self._take_back(source)
+        if isinstance(message, Results):
+            self._arrived.append((source, message.n_records, memoryview(message.payload)))
+            self._arrived_bytes += len(message.payload)
+            if self._arrived_bytes >= _COMMIT_BYTES:
+                self._file_results()
+            return
+        self._file_results()  # what a rank said before comes before
         match message:
-            case Results(n_records, payload):
-                self._take_results(source, n_records, memoryview(payload))
             case Ready(n_slots):
                 ranks.report(source, n_slots)
             case Failure(row, cause, text):
@@ -141,17 +150,25 @@ class Master:
         self._go_on_without(source, f"cannot go on: {text}")
         self._last_trouble = f"{self._ranks.name(source)}: {text}"
 
-    def _take_results(self, source: int, n_records: int, payload: memoryview) -> None:
-        records = np.frombuffer(payload, self._dtype, n_records)
-        series = payload[n_records * self._dtype.itemsize :]
+    def _file_results(self) -> None:
+        """Take in the results of all messages that have come, together: that costs little more than one alone."""
+        if not self._arrived:
+            return
+        arrived, self._arrived, self._arrived_bytes = self._arrived, [], 0
+        size = self._dtype.itemsize
+        records = np.frombuffer(b"".join([payload[: n * size] for _, n, payload in arrived]), self._dtype)
+        series = [payload[n * size :] for _, n, payload in arrived] if records["series_bytes"].size else []
+        sources = np.repeat([source for source, _, _ in arrived], [n for _, n, _ in arrived])
+        self._hungry.update(source for source, _, _ in arrived)
         wanted, attempts = self._queue.complete(np.ascontiguousarray(records["row"]))
         if not wanted.all():  # of a rank that had been given up; the same numbers are stored already
-            records, series = _only(records, series, wanted)
+            series = _only(records["series_bytes"], series, wanted)
+            records, sources = records[wanted], sources[wanted]
         if not len(records):
             return
         if not self._store.n_buffered:
             self._buffered_at = time.monotonic()
-        self._store.add(records, series, source, self._ranks.host_row(source), attempts)
+        self._store.add(records, series, sources, self._ranks.host_rows[sources], attempts)
         self._note_results(len(records), float(records["elapsed_s"].mean()), records["likelihood"])
 
     def _note_results(self, n_results: int, elapsed_s: float, likelihoods: NDArray[np.float64]) -> None:
@@ -193,6 +210,7 @@ class Master:
         """
         now = time.monotonic()
         self._allow_for_own_stall(now)
+        self._file_results()
         for source in self._comm.lost_ranks():
             self._lose(source, "died")
             self._ranks.is_dead[source] = True
@@ -290,9 +308,13 @@ class Master:
         return time.process_time() - self._cpu_began
 
     def _commit_if_due(self, now: float, busy: bool) -> None:
-        waiting = self._store.n_buffered
-        if waiting and (not busy or waiting >= _COMMIT_ROWS or now - self._buffered_at > _COMMIT_SECONDS):
+        """A lone result at once, and what follows it closely together."""
+        if not self._store.n_buffered:
+            return
+        since = self._buffered_at if busy else self._committed
+        if now - since > _COMMIT_SECONDS or self._store.buffered_bytes >= _COMMIT_BYTES:
             self._store.commit()
+            self._committed = now
 
     def _check_point(self) -> None:
         self._checked = time.monotonic()
@@ -333,11 +355,8 @@ class Master:
         self._comm.send(source, Assign(rows))
 
 
-def _only(
-    records: NDArray[np.void], series: memoryview, wanted: NDArray[np.bool_]
-) -> tuple[NDArray[np.void], memoryview]:
-    """Keep some records of a batch, and their series."""
-    sizes = records["series_bytes"].sum(axis=1) if records["series_bytes"].size else np.zeros(len(records), int)
-    ends = np.cumsum(sizes)
-    parts = [series[end - size : end] for end, size, keep in zip(ends, sizes, wanted, strict=True) if keep]
-    return records[wanted], memoryview(b"".join(parts))
+def _only(series_bytes: NDArray[np.int64], series: list[memoryview], wanted: NDArray[np.bool_]) -> list[memoryview]:
+    """Keep the series of some results, which lie one after the other in several pieces."""
+    whole = memoryview(b"".join(series))
+    ends = np.cumsum(series_bytes.sum(axis=1)).tolist()
+    return [whole[first:last] for first, last, keep in zip([0, *ends], ends, wanted, strict=False) if keep]

@@ -24,6 +24,8 @@ class Ranks:
 
     Attributes
     ----------
+    host_rows : ndarray of int64, shape (n_ranks,)
+        Row of its host in ``hosts/name``.
     n_slots : ndarray of int64, shape (n_ranks,)
         Slots that can be given work; 0 of ranks that have not reported yet or are gone.
     n_live_slots : int
@@ -37,7 +39,7 @@ class Ranks:
     """
 
     def __init__(self, hosts: list[str], host_rows: list[int], now: float) -> None:
-        self._hosts, self._host_rows = hosts, np.array(host_rows)
+        self._hosts, self.host_rows = hosts, np.array(host_rows)
         n_ranks = len(hosts)
         self.n_slots, self._n_own_slots = np.zeros(n_ranks, np.int64), np.zeros(n_ranks, np.int64)
         self.n_live_slots = 0
@@ -56,10 +58,6 @@ class Ranks:
     def host(self, rank: int) -> str:
         """Its host."""
         return self._hosts[rank]
-
-    def host_row(self, rank: int) -> int:
-        """Row of its host in ``hosts/name``."""
-        return int(self._host_rows[rank])
 
     @property
     def n_lost(self) -> int:
@@ -107,8 +105,8 @@ class Ranks:
         offset : float
             What to add to the monotonic clock.
         """
-        heard_at = np.zeros(1 + int(self._host_rows.max()))
-        np.maximum.at(heard_at, self._host_rows, self.heard + offset)
+        heard_at = np.zeros(1 + int(self.host_rows.max()))
+        np.maximum.at(heard_at, self.host_rows, self.heard + offset)
         return heard_at
 
     def _set_slots(self, rank: int, n_slots: int) -> None:

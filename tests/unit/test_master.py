@@ -82,6 +82,12 @@ class Directed:
         records["elapsed_s"] = 10.0  # nobody is given more than one row at a time
         self.master.handle(rank, Results(len(records), records.tobytes() + series))
 
+    def settle(self) -> None:
+        """Let the master do what is due, until all that came is stored."""
+        self.master.step(False)
+        while self.store.n_buffered:
+            self.master.step(False)
+
     def fall_silent(self, *speaking: int) -> None:
         """Let time pass in which only some ranks give signs of life."""
         deadline = time.monotonic() + 3 * SILENCE_S
@@ -117,14 +123,14 @@ def test_a_silent_ranks_rows_go_to_others_and_its_late_results_are_stored_once(d
         directed.master.step(False)
 
     directed.finish(1, row)  # it speaks again, with what it had been at
-    directed.master.step(False)
+    directed.settle()
     assert directed.store.status[row] == 1
     assert directed.master.n_live_slots == 2, "a rank that is back gets work again"
     assert not directed.comm.silent
     assert len(directed.rows_of(1)) > 1
     commits = directed.queue.n_completed
     directed.finish(2, row)  # and now the other one's result of the same
-    directed.master.step(False)
+    directed.settle()
     assert directed.queue.n_completed == commits
     assert directed.attempts()[row] == 1
 
@@ -156,7 +162,7 @@ def test_a_late_failure_of_a_rank_given_up_blames_nobody(directed: Directed) -> 
     directed.master.handle(1, Failure(row, "exception", "late"))
     directed.master.handle(1, Returned(np.array([row])))
     directed.finish(2, row)
-    directed.master.step(False)
+    directed.settle()
     assert directed.attempts()[row] == 1
 
 
@@ -167,7 +173,7 @@ def test_a_rank_that_is_back_may_bring_a_row_twice_in_one_message(directed: Dire
     (row,) = directed.rows_of(1)
     directed.fall_silent(2)
     directed.finish(1, row, row)
-    directed.master.step(False)
+    directed.settle()
     assert directed.queue.n_completed == 1
     assert directed.store.status.sum() == 1
     assert directed.attempts()[row] == 1
@@ -190,7 +196,7 @@ def test_a_dead_rank_stays_dead(directed: Directed) -> None:
     directed.finish(1, row)  # its last message, received after its death was known
     directed.master.step(False)
     directed.master.handle(1, Beat())
-    directed.master.step(False)
+    directed.settle()
     assert directed.master.n_live_slots == 1
     assert directed.store.status[row] == 1, "what it had sent counts"
     directed.master.stop_workers()
