@@ -182,16 +182,16 @@ def plot(report: dict[str, Any], path: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     for name in ("scalars", "one country", "forty countries", "one slot a rank"):
         if measured := report["groups"].get(name):
-            medians = [case["figures"]["efficiency"]["median"] for case in measured["cases"]]
-            left.plot([case["n_slots"] for case in measured["cases"]], medians, marker="o", label=name)
+            medians = [case["figures"]["efficiency"]["median"] for case in measured]
+            left.plot([case["n_slots"] for case in measured], medians, marker="o", label=name)
     left.set(
         xscale="log", xlabel="slots, simulations of 1 s", ylabel="busy slot-seconds by slots x time", ylim=(0, 1.02)
     )
     left.axhline(0.97, color="grey", lw=0.8, ls="--")
     left.legend()
     if measured := report["groups"].get("fast"):
-        offered = [case["n_slots"] / case["seconds"] for case in measured["cases"]]
-        rates = [case["figures"]["results_per_s"] for case in measured["cases"]]
+        offered = [case["n_slots"] / case["seconds"] for case in measured]
+        rates = [case["figures"]["results_per_s"] for case in measured]
         right.plot(offered, offered, color="grey", lw=0.8, ls="--", label="slots / length of a simulation")
         middle = np.array([rate["median"] for rate in rates])
         ends = [middle - [rate["min"] for rate in rates], [rate["max"] for rate in rates] - middle]
@@ -202,12 +202,26 @@ def plot(report: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
+def keep(group: str, measured: dict[str, Any], mpirun: str, path: Path) -> None:
+    """Put a measured case into the report, in the place of an earlier one of the same settings, and draw it."""
+    report = json.loads(path.read_text()) if path.exists() else {"groups": {}}
+    version = subprocess.run([mpirun, "--version"], capture_output=True, text=True).stdout.splitlines()
+    measured |= {"machine": machine(), "launcher": " ".join(line.strip() for line in version[:2])}
+    others = report["groups"].get(group, [])
+    names = [name for name in measured if name not in ("figures", "machine", "launcher")]
+    others = [case for case in others if any(case[name] != measured[name] for name in names)]
+    report["groups"][group] = sorted([*others, measured], key=lambda case: case["n_slots"])
+    path.write_text(json.dumps(report, indent=1) + "\n")
+    plot(report, path.with_suffix(".png"))
+
+
 def main() -> None:
     """Measure what the options ask for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mpirun", default=shutil.which("mpirun") or "mpirun", help="the launcher; python beside it")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--group", action="append", choices=list(_cases()), help="may be repeated; default: all")
+    parser.add_argument("--case", type=int, help="only this case of each group, from 0")
     parser.add_argument("--slots", type=int, help="one case alone, printed and not kept; the options below are its")
     parser.add_argument("--slots-per-rank", type=int, default=120)
     parser.add_argument("--seconds", type=float, default=1.0)
@@ -228,15 +242,10 @@ def main() -> None:
         )
         print(json.dumps(repeat(case, options.mpirun, options.rounds, options.profile), indent=1))
         return
-    report = json.loads(options.output.read_text()) if options.output.exists() else {"groups": {}}
     options.output.parent.mkdir(exist_ok=True)
     for group in options.group or _cases():
-        cases = [repeat(case, options.mpirun, options.rounds) for case in _cases()[group]]
-        version = subprocess.run([options.mpirun, "--version"], capture_output=True, text=True).stdout.splitlines()
-        where = {**machine(), "launcher": " ".join(line.strip() for line in version[:2])}
-        report["groups"][group] = {"machine": where, "cases": cases}
-        options.output.write_text(json.dumps(report, indent=1) + "\n")
-    plot(report, options.output.with_suffix(".png"))
+        for case in _cases()[group] if options.case is None else [_cases()[group][options.case]]:
+            keep(group, repeat(case, options.mpirun, options.rounds), options.mpirun, options.output)
 
 
 if __name__ == "__main__":

@@ -32,11 +32,13 @@ from mosaic_mpi.plan import SlotPlan
 from mosaic_mpi.progress import Progress
 from mosaic_mpi.ranks import Ranks
 from mosaic_mpi.store import Store
-from mosaic_mpi.worker import beat_interval_s
+from mosaic_mpi.worker import beat_interval_s, flush_interval_s
 from mosaic_mpi.workqueue import WorkQueue
 
-_LOOKAHEAD_SECONDS = 0.25
-"""Work that a rank holds beyond its slots, so that none of them waits for an answer of the master."""
+_ANSWER_SECONDS = 0.1
+"""Ample time for rows to reach a rank after its message that it needs some."""
+_PLENTY = 8
+"""With so many simulations a slot to do, each slot is given two before it is known how long they take."""
 _COMMIT_SECONDS = 0.1
 _COMMIT_BYTES = 8 << 20
 """Results wait for one another so long, or so many: a commit of many costs each of them little."""
@@ -97,6 +99,7 @@ class Master:
         self._arrived_bytes = 0
         self._hungry: set[int] = set()
         """Ranks that may need rows: the others hold enough, since nothing came from them."""
+        self._lookahead_s = 2 * (_ANSWER_SECONDS + flush_interval_s(comm.size))
         self._rank_timeout_s, self._beat_s = rank_timeout_s, beat_interval_s(rank_timeout_s)
         self._failure_limit, self._n_to_do = failure_limit, queue.n_pending
         self._n_ended = self._n_failed = 0
@@ -215,16 +218,16 @@ class Master:
             self._lose(source, "died")
             self._ranks.is_dead[source] = True
             self._comm.silent.discard(source)  # MPI knows as well
+        if self._drain_until is None and self._failure_limit.is_reached(self._n_failed, self._n_ended, self._n_to_do):
+            self.has_failed_too_often = not self._queue.is_done
+            self.drain(0.0)
+        if self._drain_until is None:
+            self._assign()  # before anything that takes long: slots may be waiting
         self._commit_if_due(now, busy)
         if now - self._checked > self._check_point_s:
             self._check_point()
         if now - self._beaten > self._beat_s or self._is_alive_news(now):
             self._beat(now)
-        if self._drain_until is None and self._failure_limit.is_reached(self._n_failed, self._n_ended, self._n_to_do):
-            self.has_failed_too_often = not self._queue.is_done
-            self.drain(0.0)
-        if self._drain_until is None:
-            self._assign()
         if self._progress.is_due(now):
             self._show()
         if self._drain_until is not None:
@@ -340,10 +343,16 @@ class Master:
                 self._hungry.discard(source)
 
     def _lookahead(self) -> float:
-        """Rows beyond one a slot: for a quarter of a second, and none when few are left."""
-        if self.mean_s is None or self._queue.n_pending <= self._ranks.n_live_slots:
+        """Rows beyond one a slot, so that none waits for an answer of the master; none when few are left.
+
+        A rank asks for more, by its results, when half of them are used up.
+        """
+        n_pending, n_slots = self._queue.n_pending, self._ranks.n_live_slots
+        if self.mean_s is None:
+            return 1.0 if n_pending > _PLENTY * n_slots else 0.0
+        if n_pending <= n_slots:
             return 0.0
-        return min(max(_LOOKAHEAD_SECONDS / max(self.mean_s, 1e-4), 0.1), 1000.0)
+        return min(max(self._lookahead_s / max(self.mean_s, 1e-4), 0.1), 1000.0)
 
     def _hand_out(self, source: int, n_slots: int, n_rows: int) -> None:
         fair = -(-self._queue.n_pending * n_slots // self._ranks.n_live_slots)
