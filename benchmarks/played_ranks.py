@@ -33,6 +33,7 @@ _KINDS = 16
 """A tag is a message's kind, and 16 times the rank's place among those that its process plays."""
 _NAP_SECONDS = 0.002
 _N_TEMPLATES = 1021
+_SLOTS_PER_NODE = 120
 _SETTINGS: dict[str, Any] = json.loads(os.environ.get("VIRTUAL_CLUSTER", "{}"))
 
 
@@ -232,7 +233,8 @@ class Player:
         comm = self._comm
         hello = program._hello()
         for place in range(comm.n_played):
-            comm.send_as(place, replace(hello, host=f"node{comm.rank + place * comm._n_players}"))
+            node = (comm.rank + place * comm._n_players) * _SETTINGS["n_slots"] // _SLOTS_PER_NODE
+            comm.send_as(place, replace(hello, host=f"node{node}"))
         order = pickle.loads(comm.broadcast(None))
         if isinstance(order, int):
             return order
