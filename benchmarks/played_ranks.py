@@ -169,7 +169,7 @@ class Outbox:
 
     def __init__(self, comm: PlayedComm, fleet: Fleet, dtype: np.dtype[np.void], n_bytes: int) -> None:
         self._comm, self._fleet, self._dtype, self._n_bytes = comm, fleet, dtype, n_bytes
-        self._flush_s = worker.flush_interval_s(comm.size)
+        self._flush_s = _SETTINGS["flush_s"] or worker.flush_interval_s(comm.size)
         self._flushed = np.zeros(comm.n_played)
         self._waiting: list[Any] = [np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), np.empty(0)]
         generator = np.random.default_rng(2)

@@ -58,6 +58,8 @@ class Case:
         Simulations a slot.
     series_bytes : int
         Compressed time series of a simulation; 0: scalars alone.
+    flush_s : float
+        How long ranks collect results; 0: as long as real ones do.
     """
 
     n_slots: int
@@ -66,6 +68,7 @@ class Case:
     spread: float = 0.0
     per_slot: float = 12
     series_bytes: int = 0
+    flush_s: float = 0
 
     @property
     def n_ranks(self) -> int:
@@ -91,6 +94,9 @@ def _cases() -> dict[str, list[Case]]:
             for n, per_slot in ((240, 1000), (480, 1000), (960, 800), (1920, 500), (3840, 250))
         ],
         "one slot a rank": [Case(n, 1) for n in (120, 1200, 8192)],
+        "unbatched": [
+            Case(n, 120, flush_s=flush_s, per_slot=10) for n in (8192, 100_000) for flush_s in (0.001, 0.02)
+        ],
         "million": [Case(2400, 120, 0.03, 0.05, 417)],
     }
 
@@ -104,6 +110,7 @@ def measure(case: Case, mpirun: str, profile: str = "") -> dict[str, float]:
             "seconds": case.seconds,
             "spread": case.spread,
             "series_bytes": case.series_bytes,
+            "flush_s": case.flush_s,
             "folder": folder,
             "profile": profile,
         }
@@ -213,7 +220,7 @@ def keep(group: str, measured: dict[str, Any], mpirun: str, path: Path) -> None:
     measured |= {"machine": machine(), "launcher": " ".join(line.strip() for line in version[:2])}
     others = report["groups"].get(group, [])
     names = [name for name in measured if name not in ("figures", "machine", "launcher")]
-    others = [case for case in others if any(case[name] != measured[name] for name in names)]
+    others = [case for case in others if any(case.get(name) != measured[name] for name in names)]
     report["groups"][group] = sorted([*others, measured], key=lambda case: case["n_slots"])
     path.write_text(json.dumps(report, indent=1) + "\n")
     plot(report, path.with_suffix(".png"))
