@@ -226,6 +226,34 @@ def keep(group: str, measured: dict[str, Any], mpirun: str, path: Path) -> None:
     plot(report, path.with_suffix(".png"))
 
 
+_COLUMNS = {
+    "efficiency": ("efficiency, %", lambda value: f"{100 * value:.1f}"),
+    "tail_s": ("tail, s", lambda value: f"{value:.2f}"),
+    "results_per_s": ("results/s", lambda value: f"{value:.0f}"),
+    "rank_0_us_per_result": ("rank 0, us a result", lambda value: f"{value:.1f}"),
+    "rank_0_core": ("rank 0, % of a core", lambda value: f"{100 * value:.1f}"),
+    "rank_0_peak_mb": ("rank 0, peak MB", lambda value: f"{value:.0f}"),
+    "stored_mb_per_s": ("stored MB/s", lambda value: f"{value:.1f}"),
+}
+
+
+def table(report: dict[str, Any]) -> str:
+    """The report as a table in Markdown: medians, with the lowest and highest efficiency and rate."""
+    titles = ["what", "slots", "ranks", "s", "a slot", *(title for title, _ in _COLUMNS.values())]
+    lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
+    for group, cases in report["groups"].items():
+        for case in cases:
+            cells = [group, *(f"{case[name]:g}" for name in ("n_slots", "n_ranks", "seconds", "per_slot"))]
+            cells[0] += f", sent after {case['flush_s']:g} s" if case.get("flush_s") else ""
+            for name, (_, shown) in _COLUMNS.items():
+                values = case["figures"][name]
+                between = name in ("efficiency", "results_per_s") and values["n"] > 1
+                ends = f" ({shown(values['min'])} to {shown(values['max'])})" if between else ""
+                cells.append(shown(values["median"]) + ends)
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Measure what the options ask for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -241,7 +269,13 @@ def main() -> None:
     parser.add_argument("--series-bytes", type=int, default=0)
     parser.add_argument("--profile", default="", help="a file for rank 0's cProfile")
     parser.add_argument("--output", type=Path, default=HERE / "results" / "virtual_cluster.json")
+    parser.add_argument(
+        "--table", action="store_true", help="print what is in the output so far, and measure nothing"
+    )
     options = parser.parse_args()
+    if options.table:
+        print(table(json.loads(options.output.read_text())))
+        return
     if options.slots:
         case = Case(
             options.slots,
