@@ -34,16 +34,22 @@ from mosaic_mpi.ranks import Ranks
 from mosaic_mpi.store import Store
 from mosaic_mpi.tail import Tail
 from mosaic_mpi.units import WHOLE, Units
-from mosaic_mpi.worker import beat_interval_s
+from mosaic_mpi.worker import beat_interval_s, flush_interval_s
 from mosaic_mpi.workqueue import WorkQueue
 
-_LOOKAHEAD_SECONDS = 0.25
-"""Work that a rank holds beyond its slots, so that none of them waits for an answer of the master."""
-_COMMIT_SECONDS = 0.05
-_COMMIT_ROWS = 512
+_ANSWER_SECONDS = 0.1
+"""Ample time for rows to reach a rank after its message that it needs some."""
+_PLENTY = 8
+"""With so many simulations a slot to do, each slot is given two before it is known how long they take."""
+_COMMIT_SECONDS = 0.1
+_COMMIT_BYTES = 8 << 20
+"""Results wait for one another so long, or so many: a commit of many costs each of them little."""
 _ALIVE_NEWS_SECONDS = 1.0
 DEFAULT_RANK_TIMEOUT_SECONDS = 300.0
 """A rank that says nothing for so long is given up; far above any stall of a disk or a network."""
+
+_Arrived = tuple[int, int, memoryview]
+"""Of results: their rank, how many, records and series."""
 
 
 class Master:
@@ -98,8 +104,12 @@ class Master:
         self._ranks = Ranks(hosts, [store.host_row(host) for host in hosts], time.monotonic())
         self._units = Units(plan.n_iterations)
         self._tail = Tail(queue, self._ranks, self._units, n_slots)
+        self._arrived: list[_Arrived] = []
+        """Results to be taken in."""
+        self._arrived_bytes = 0
         self._hungry: set[int] = set()
         """Ranks that may need rows: the others hold enough, since nothing came from them."""
+        self._lookahead_s = 2 * (_ANSWER_SECONDS + flush_interval_s(comm.size))
         self._rank_timeout_s, self._beat_s = rank_timeout_s, beat_interval_s(rank_timeout_s)
         self._failure_limit, self._n_to_do = failure_limit, queue.n_pending
         self._n_ended = self._n_failed = 0
@@ -107,7 +117,7 @@ class Master:
         self.has_failed_too_often = False
         self._drain_until: float | None = None
         self._last_trouble = ""
-        self._checked = self._beaten = self._buffered_at = self._stepped = time.monotonic()
+        self._checked = self._beaten = self._buffered_at = self._committed = self._stepped = time.monotonic()
         self._alive_noted = -1
         self._assigned = False
         self._cpu_began = time.process_time()
@@ -120,9 +130,14 @@ class Master:
         ranks.heard[source] = time.monotonic()
         if ranks.is_given_up[source] and not ranks.is_dead[source]:
             self._take_back(source)
+        if isinstance(message, Results):
+            self._arrived.append((source, message.n_records, memoryview(message.payload)))
+            self._arrived_bytes += len(message.payload)
+            if self._arrived_bytes >= _COMMIT_BYTES:
+                self._file_results()
+            return
+        self._file_results()  # what a rank said before comes before
         match message:
-            case Results(n_records, payload):
-                self._take_results(source, n_records, memoryview(payload))
             case Ready(n_slots):
                 ranks.report(source, n_slots)
             case Failure(unit, cause, text):
@@ -150,38 +165,53 @@ class Master:
         self._go_on_without(source, f"cannot go on: {text}")
         self._last_trouble = f"{self._ranks.name(source)}: {text}"
 
-    def _take_results(self, source: int, n_records: int, payload: memoryview) -> None:
-        records = np.frombuffer(payload, self._dtype, n_records)
-        series = payload[n_records * self._dtype.itemsize :]
-        is_part = records["iteration"] != WHOLE
-        if is_part.any():
-            self._take_parts(source, *_only(records, series, is_part))
-            records, series = _only(records, series, ~is_part)
-        if len(records):
-            self._tail.learn(source, records, self._ranks.heard[source])
-            self._tail.settle(source, records["row"])
-            self._keep(source, records, series)
-
-    def _take_parts(self, source: int, records: NDArray[np.void], series: memoryview) -> None:
-        self._tail.learn(source, records, self._ranks.heard[source])
-        start = 0
-        for record, size in zip(records, _series_bytes(records).tolist(), strict=True):
-            whole = self._tail.take_part(source, record, series[start : start + size])
-            start += size
-            if whole is not None:
-                self._keep(source, whole[0], memoryview(whole[1]))
-
-    def _keep(self, source: int, records: NDArray[np.void], series: memoryview) -> None:
-        """Hand results to the store, each simulation's first."""
+    def _file_results(self) -> None:
+        """Take in the results of all messages that have come, together: that costs little more than one alone."""
+        if not self._arrived:
+            return
+        arrived, self._arrived, self._arrived_bytes = self._arrived, [], 0
+        self._hungry.update(source for source, _, _ in arrived)
+        records, sources = self._records_of(arrived)
+        self._tail.learn(sources, records, time.monotonic())
+        if records["iteration"].any():
+            arrived = self._joined(arrived)
+            if not arrived:
+                return
+            records, sources = self._records_of(arrived)
+        self._tail.settle(sources, records["row"])
+        series = (
+            [payload[n * self._dtype.itemsize :] for _, n, payload in arrived] if records["series_bytes"].size else []
+        )
         wanted, attempts = self._queue.complete(np.ascontiguousarray(records["row"]))
         if not wanted.all():  # of a rank that others have overtaken; the same numbers are stored already
-            records, series = _only(records, series, wanted)
+            series = _only(records["series_bytes"], series, wanted)
+            records, sources = records[wanted], sources[wanted]
         if not len(records):
             return
         if not self._store.n_buffered:
             self._buffered_at = time.monotonic()
-        self._store.add(records, series, source, self._ranks.host_row(source), attempts)
+        self._store.add(records, series, sources, self._ranks.host_rows[sources], attempts)
         self._note_results(len(records), float(records["elapsed_s"].mean()), records["likelihood"])
+
+    def _records_of(self, arrived: list[_Arrived]) -> tuple[NDArray[np.void], NDArray[np.int64]]:
+        """The records of messages, and which rank each is from."""
+        size = self._dtype.itemsize
+        records = np.frombuffer(b"".join([payload[: n * size] for _, n, payload in arrived]), self._dtype)
+        return records, np.repeat([source for source, _, _ in arrived], [n for _, n, _ in arrived])
+
+    def _joined(self, arrived: list[_Arrived]) -> list[_Arrived]:
+        """Replace iterations by the simulations that they complete."""
+        found: list[_Arrived] = []
+        for source, n, payload in arrived:
+            records = np.frombuffer(payload, self._dtype, n)
+            rest = payload[n * self._dtype.itemsize :]
+            for record, series in zip(records, _only(records["series_bytes"], [rest], np.ones(n, bool)), strict=True):
+                whole = (
+                    (record, series) if record["iteration"] == WHOLE else self._tail.take_part(source, record, series)
+                )
+                if whole is not None:
+                    found.append((source, 1, memoryview(whole[0].tobytes() + whole[1])))
+        return found
 
     def _note_results(self, n_results: int, elapsed_s: float, likelihoods: NDArray[np.float64]) -> None:
         self.mean_s = elapsed_s if self.mean_s is None else 0.8 * self.mean_s + 0.2 * elapsed_s
@@ -223,20 +253,21 @@ class Master:
         """
         now = time.monotonic()
         self._allow_for_own_stall(now)
+        self._file_results()
         for source in self._comm.lost_ranks():
             self._lose(source, "died")
             self._ranks.is_dead[source] = True
             self._comm.silent.discard(source)  # MPI knows as well
+        if self._drain_until is None and self._failure_limit.is_reached(self._n_failed, self._n_ended, self._n_to_do):
+            self.has_failed_too_often = not self._queue.is_done
+            self.drain(0.0)
+        if self._drain_until is None:
+            self._assign(now)  # before anything that takes long: slots may be waiting
         self._commit_if_due(now, busy)
         if now - self._checked > self._check_point_s:
             self._check_point()
         if now - self._beaten > self._beat_s or self._is_alive_news(now):
             self._beat(now)
-        if self._drain_until is None and self._failure_limit.is_reached(self._n_failed, self._n_ended, self._n_to_do):
-            self.has_failed_too_often = not self._queue.is_done
-            self.drain(0.0)
-        if self._drain_until is None:
-            self._assign(now)
         if self._progress.is_due(now):
             self._show()
         if self._drain_until is not None:
@@ -326,9 +357,13 @@ class Master:
         return time.process_time() - self._cpu_began
 
     def _commit_if_due(self, now: float, busy: bool) -> None:
-        waiting = self._store.n_buffered
-        if waiting and (not busy or waiting >= _COMMIT_ROWS or now - self._buffered_at > _COMMIT_SECONDS):
+        """A lone result at once, and what follows it closely together."""
+        if not self._store.n_buffered:
+            return
+        since = self._buffered_at if busy else self._committed
+        if now - since > _COMMIT_SECONDS or self._store.buffered_bytes >= _COMMIT_BYTES:
             self._store.commit()
+            self._committed = now
 
     def _check_point(self) -> None:
         self._checked = time.monotonic()
@@ -379,10 +414,16 @@ class Master:
             self._send(source, np.array(parts, np.int64))
 
     def _lookahead(self) -> float:
-        """Rows beyond one a slot: for a quarter of a second, and none when few are left."""
-        if self.mean_s is None or self._queue.n_pending <= self._ranks.n_live_slots:
+        """Rows beyond one a slot, so that none waits for an answer of the master; none when few are left.
+
+        A rank asks for more, by its results, when half of them are used up.
+        """
+        n_pending, n_slots = self._queue.n_pending, self._ranks.n_live_slots
+        if self.mean_s is None:
+            return 1.0 if n_pending > _PLENTY * n_slots else 0.0
+        if n_pending <= n_slots:
             return 0.0
-        return min(max(_LOOKAHEAD_SECONDS / max(self.mean_s, 1e-4), 0.1), 1000.0)
+        return min(max(self._lookahead_s / max(self.mean_s, 1e-4), 0.1), 1000.0)
 
     def _take(self, source: int, n_slots: int, n_rows: int, now: float) -> NDArray[np.int64]:
         fair = -(-self._queue.n_pending * n_slots // self._ranks.n_live_slots)
@@ -400,17 +441,8 @@ class Master:
         self._comm.send(source, Assign(units))
 
 
-def _only(
-    records: NDArray[np.void], series: memoryview, wanted: NDArray[np.bool_]
-) -> tuple[NDArray[np.void], memoryview]:
-    """Keep some records of a batch, and their series."""
-    sizes = _series_bytes(records)
-    ends = np.cumsum(sizes)
-    parts = [series[end - size : end] for end, size, keep in zip(ends, sizes, wanted, strict=True) if keep]
-    return records[wanted], memoryview(b"".join(parts))
-
-
-def _series_bytes(records: NDArray[np.void]) -> NDArray[np.int64]:
-    """Bytes of each record's series."""
-    sizes: NDArray[np.int64] = records["series_bytes"].sum(axis=1, dtype=np.int64)
-    return sizes
+def _only(series_bytes: NDArray[np.int64], series: list[memoryview], wanted: NDArray[np.bool_]) -> list[memoryview]:
+    """Keep the series of some results, which lie one after the other in several pieces."""
+    whole = memoryview(b"".join(series))
+    ends = np.cumsum(series_bytes.sum(axis=1)).tolist()
+    return [whole[first:last] for first, last, keep in zip([0, *ends], ends, wanted, strict=False) if keep]

@@ -120,6 +120,7 @@ _KINDS: dict[int, type[Message]] = {
 }
 FOR_MASTER = (Hello, Ready, Results, Failure, Returned, Broken)
 _COUNT = struct.Struct("<q")
+_NO_FIELDS = pickle.dumps(())
 
 
 def encode(message: Message) -> bytes:
@@ -129,6 +130,8 @@ def encode(message: Message) -> bytes:
             return units.astype("<i8").tobytes()
         case Results(n_records, payload):
             return b"".join((_COUNT.pack(n_records), payload))
+        case Beat() | Drain() | Stop():
+            return _NO_FIELDS
         case _:
             return pickle.dumps(astuple(message))
 

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 _SHORT_SECONDS = 0.1
 """How times of such simulations vary, nobody asks."""
+_N_REMEMBERED = 50
+"""Times that the variance is about."""
 
 
 class Ranks:
@@ -29,6 +31,8 @@ class Ranks:
 
     Attributes
     ----------
+    host_rows : ndarray of int64, shape (n_ranks,)
+        Row of its host in ``hosts/name``.
     n_slots : ndarray of int64, shape (n_ranks,)
         Slots that can be given work; 0 of ranks that have not reported yet or are gone.
     n_live_slots : int
@@ -44,7 +48,7 @@ class Ranks:
     """
 
     def __init__(self, hosts: list[str], host_rows: list[int], now: float) -> None:
-        self._hosts, self._host_rows = hosts, np.array(host_rows)
+        self._hosts, self.host_rows = hosts, np.array(host_rows)
         n_ranks = len(hosts)
         self.n_slots, self._n_own_slots = np.zeros(n_ranks, np.int64), np.zeros(n_ranks, np.int64)
         self.n_live_slots = 0
@@ -65,10 +69,6 @@ class Ranks:
         """Its host."""
         return self._hosts[rank]
 
-    def host_row(self, rank: int) -> int:
-        """Row of its host in ``hosts/name``."""
-        return int(self._host_rows[rank])
-
     @property
     def n_lost(self) -> int:
         """Ranks that are given up, or have no slots although they should."""
@@ -86,27 +86,28 @@ class Ranks:
         paces = np.sort(self.pace_s[~np.isnan(self.pace_s)])
         return float(paces[(len(paces) - 1) // 2]) if len(paces) else None
 
-    def learn(self, rank: int, seconds: NDArray[np.float64], n_iterations: int = 1) -> None:
+    def learn(self, ranks: NDArray[np.int64], seconds: NDArray[np.float64], pieces: NDArray[np.int64]) -> None:
         """Take note of times.
 
         Parameters
         ----------
-        rank : int
+        ranks : ndarray of int64, shape (n,)
             Where.
         seconds : ndarray of float64, shape (n,)
-            How long simulations, or iterations, took a slot of it.
-        n_iterations : int
-            How many such would be a simulation.
+            How long a simulation, or a piece of one, took a slot of it.
+        pieces : ndarray of int64, shape (n,)
+            How many such make a simulation.
         """
-        mean = float(seconds.mean()) * n_iterations
-        before = float(self.pace_s[rank])
-        if math.isnan(before):
-            self.pace_s[rank] = mean
-            return
-        self.pace_s[rank] = 0.8 * before + 0.2 * mean
-        if mean > _SHORT_SECONDS:
-            variance = float(np.square(seconds * n_iterations / before - 1).mean()) / n_iterations
-            self._variance += 0.05 * (variance - self._variance)
+        whole_s = seconds * pieces
+        before = self.pace_s[ranks]
+        who, index = np.unique(ranks, return_inverse=True)
+        mean_s, old_s = np.bincount(index, whole_s) / np.bincount(index), self.pace_s[who]
+        self.pace_s[who] = np.where(np.isnan(old_s), mean_s, 0.8 * old_s + 0.2 * mean_s)
+        known = before > _SHORT_SECONDS
+        if known.any():
+            squares = np.square(whole_s[known] / before[known] - 1) / pieces[known]
+            weight = len(squares) / (len(squares) + _N_REMEMBERED)
+            self._variance += weight * (float(squares.mean()) - self._variance)
 
     @property
     def deviation(self) -> float:
@@ -148,8 +149,8 @@ class Ranks:
         offset : float
             What to add to the monotonic clock.
         """
-        heard_at = np.zeros(1 + int(self._host_rows.max()))
-        np.maximum.at(heard_at, self._host_rows, self.heard + offset)
+        heard_at = np.zeros(1 + int(self.host_rows.max()))
+        np.maximum.at(heard_at, self.host_rows, self.heard + offset)
         return heard_at
 
     def _set_slots(self, rank: int, n_slots: int) -> None:

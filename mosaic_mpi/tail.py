@@ -83,21 +83,26 @@ class Tail:
             self._begun_at[rows] += np.clip(places, 0, None) / n_slots * np.nan_to_num(self._ranks.pace_s[rank])
         self._is_recalled[rank] = False
 
-    def learn(self, rank: int, records: NDArray[np.void], now: float) -> None:
-        """A rank brings whole simulations, or iterations: take note of how long they took, before anything else."""
-        elapsed_s, iterations = records["elapsed_s"], records["iteration"]
-        if np.isnan(self._ranks.pace_s[rank]):
-            units = self._units.whole(records["row"]) + iterations
-            parts_at = [self._parts.since(rank, unit) for unit in units.tolist()]
-            begun_at = np.where(iterations == WHOLE, self._begun_at[records["row"]], parts_at)
-            self._start_s = max(self._start_s, float((now - elapsed_s - begun_at).min()))
-        self._ranks.learn(rank, elapsed_s, self._units.n_iterations if iterations[0] else 1)
+    def learn(self, ranks: NDArray[np.int64], records: NDArray[np.void], now: float) -> None:
+        """Ranks bring simulations or iterations: take note of how long they took, before anything else."""
+        if not len(records):
+            return
+        pieces = np.where(records["iteration"] == WHOLE, 1, self._units.n_iterations)
+        for index in np.flatnonzero(np.isnan(self._ranks.pace_s[ranks])).tolist():
+            begun_at = self._since(int(ranks[index]), int(records["row"][index]), int(records["iteration"][index]))
+            self._start_s = max(self._start_s, now - float(records["elapsed_s"][index]) - begun_at)
+        self._ranks.learn(ranks, records["elapsed_s"], pieces)
 
-    def settle(self, rank: int, rows: NDArray[np.int64]) -> None:
-        """A rank brings whole simulations: nobody else need be at them any more."""
+    def _since(self, rank: int, row: int, iteration: int) -> float:
+        if iteration == WHOLE:
+            return float(self._begun_at[row])
+        return self._parts.since(rank, self._units.parts(row)[iteration - 1])
+
+    def settle(self, ranks: NDArray[np.int64], rows: NDArray[np.int64]) -> None:
+        """Ranks bring whole simulations: nobody else need be at them any more."""
         if not self._parts:
             return
-        for row, unit in zip(rows.tolist(), self._units.whole(rows).tolist(), strict=True):
+        for rank, row, unit in zip(ranks.tolist(), rows.tolist(), self._units.whole(rows).tolist(), strict=True):
             self._parts.release(rank, unit)
             self._finish(rank, row)
 

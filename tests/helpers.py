@@ -118,7 +118,7 @@ def simulate(plan: RunPlan, rows: Iterable[int]) -> tuple[NDArray[np.void], byte
 def add_rows(store: Store, plan: RunPlan, rows: Iterable[int], attempts: int = 1) -> None:
     """Simulate rows and hand them to a store whose start has begun."""
     records, series = simulate(plan, rows)
-    store.add(records, memoryview(series), 0, store.host_row("here"), np.full(len(records), attempts, np.int32))
+    store.add(records, [memoryview(series)], 0, store.host_row("here"), np.full(len(records), attempts, np.int32))
 
 
 def begin(store: Store, **fields: Any) -> None:

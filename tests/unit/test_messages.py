@@ -21,6 +21,7 @@ from mosaic_mpi.messages import (
     decode,
     encode,
 )
+from mosaic_mpi.worker import flush_interval_s
 
 PLAIN: list[Message] = [
     Hello("node1", (0, 5), 8, float("inf"), "digest"),
@@ -63,3 +64,11 @@ def test_kinds_are_tags_that_mpi_guarantees_each_its_own() -> None:
     kinds = [kind.kind for kind in messages.Message.__args__]
     assert len(set(kinds)) == len(kinds) == 10
     assert all(0 < kind < 32767 for kind in kinds)
+
+
+@pytest.mark.parametrize(
+    ("n_ranks", "seconds"), [(1, 0.02), (68, 0.02), (500, 0.1), (834, 0.1668), (8193, 0.25)], ids=lambda n: str(n)
+)
+def test_the_more_ranks_the_longer_each_collects_results(n_ranks: int, seconds: float) -> None:
+    """Lest rank 0 drown in messages; but a fraction of a second at most."""
+    assert flush_interval_s(n_ranks) == pytest.approx(seconds)
