@@ -27,7 +27,8 @@ from mosaic_mpi import cli, worker
 from mosaic_mpi.comm import MPIComm
 from mosaic_mpi.messages import Assign, Beat, Drain, Message, Ready, Results, Returned, Stop, decode, encode
 from mosaic_mpi.plan import SlotPlan
-from mosaic_mpi.records import checksum
+from mosaic_mpi.records import checksum, compress_iteration
+from mosaic_mpi.units import Units
 
 _KINDS = 16
 """A tag is a message's kind, and 16 times the rank's place among those that its process plays."""
@@ -89,12 +90,14 @@ class Fleet:
         Ranks, and slots of each.
     seconds, spread : float
         A simulation takes between ``seconds * (1 - spread)`` and ``seconds * (1 + spread)``.
+    units : Units
+        Of the run; an iteration takes its share.
     """
 
-    def __init__(self, n_ranks: int, n_slots: int, seconds: float, spread: float) -> None:
-        self.n_slots = n_slots
+    def __init__(self, n_ranks: int, n_slots: int, seconds: float, spread: float, units: Units) -> None:
+        self.n_slots, self._units = n_slots, units
         self._until = np.full(n_ranks * n_slots, np.inf)
-        self._row = np.full(n_ranks * n_slots, -1, np.int64)
+        self._unit = np.full(n_ranks * n_slots, -1, np.int64)
         self._began = np.zeros(n_ranks * n_slots)
         draws = np.random.default_rng(1).uniform(-1, 1, 4093)
         self._durations = seconds * (1 + spread * draws)
@@ -106,16 +109,16 @@ class Fleet:
             np.zeros(n_ranks),
         )
 
-    def give(self, rank: int, rows: NDArray[np.int64], now: float) -> None:
-        """Rows for a rank: idle slots begin at once, the rest waits."""
+    def give(self, rank: int, units: NDArray[np.int64], now: float) -> None:
+        """Units for a rank: idle slots begin at once, the rest waits."""
         room = self._backlog.shape[1]
-        if self._tail[rank] - self._head[rank] + len(rows) > room:
-            raise RuntimeError(f"more than {room} rows for a rank of {self.n_slots} slots")
-        self._backlog[rank, (self._tail[rank] + np.arange(len(rows))) % room] = rows
-        self._tail[rank] += len(rows)
+        if self._tail[rank] - self._head[rank] + len(units) > room:
+            raise RuntimeError(f"more than {room} units for a rank of {self.n_slots} slots")
+        self._backlog[rank, (self._tail[rank] + np.arange(len(units))) % room] = units
+        self._tail[rank] += len(units)
         self._given[rank] = now
         first = rank * self.n_slots
-        idle = np.flatnonzero(self._row[first : first + self.n_slots] < 0) + first
+        idle = np.flatnonzero(self._unit[first : first + self.n_slots] < 0) + first
         self._begin(idle[: self._tail[rank] - self._head[rank]])
 
     def advance(self, now: float) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], Any]:
@@ -123,8 +126,8 @@ class Fleet:
 
         Returns
         -------
-        slots, rows : ndarray of int64, shape (n,)
-            Finished simulations and their slots, counted over all ranks.
+        slots, units : ndarray of int64, shape (n,)
+            Finished units and their slots, counted over all ranks.
         elapsed_s, ended : ndarray of float64, shape (n,)
             How long each took, and when it ended.
         """
@@ -132,48 +135,57 @@ class Fleet:
         while len(due := np.flatnonzero(self._until <= now)):
             due = due[np.lexsort((self._until[due], due // self.n_slots))]
             ended = self._until[due]
-            found.append((due, self._row[due], ended - self._began[due], ended))
-            self._row[due], self._until[due], self._began[due] = -1, np.inf, ended
+            found.append((due, self._unit[due], ended - self._began[due], ended))
+            self._unit[due], self._until[due], self._began[due] = -1, np.inf, ended
             ranks = due // self.n_slots
             starts = np.flatnonzero(np.diff(ranks, prepend=-1))
             nth = np.arange(len(due)) - np.repeat(starts, np.diff(starts, append=len(due)))
             self._begin(due[self._head[ranks] + nth < self._tail[ranks]])
         if not found:
             return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), np.empty(0)
-        slots, rows, elapsed_s, ended = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        return slots, rows, elapsed_s, ended
+        slots, units, elapsed_s, ended = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return slots, units, elapsed_s, ended
 
     def drop_backlog(self, rank: int) -> NDArray[np.int64]:
-        """Rows that no slot of a rank has begun."""
+        """Units that no slot of a rank has begun."""
         waiting = np.arange(self._head[rank], self._tail[rank]) % self._backlog.shape[1]
         self._head[rank] = self._tail[rank]
         return self._backlog[rank, waiting]
 
     def _begin(self, slots: NDArray[np.int64]) -> None:
-        """Begin the next rows of their ranks in idle slots, which come in the order of their ranks."""
+        """Begin the next units of their ranks in idle slots, which come in the order of their ranks."""
         if not len(slots):
             return
         ranks = slots // self.n_slots
         starts = np.flatnonzero(np.diff(ranks, prepend=-1))
         counts = np.diff(starts, append=len(slots))
         nth = np.arange(len(slots)) - np.repeat(starts, counts)
-        rows = self._backlog[ranks, (self._head[ranks] + nth) % self._backlog.shape[1]]
+        units = self._backlog[ranks, (self._head[ranks] + nth) % self._backlog.shape[1]]
         self._head[ranks[starts]] += counts
-        self._row[slots] = rows
+        self._unit[slots] = units
         self._began[slots] = np.maximum(self._began[slots], self._given[ranks])
-        self._until[slots] = self._began[slots] + self._durations[rows % len(self._durations)]
+        self._until[slots] = self._began[slots] + self._seconds_of(units)
+
+    def _seconds_of(self, units: NDArray[np.int64]) -> NDArray[np.float64]:
+        rows = self._units.rows(units)
+        is_whole = units == self._units.whole(rows)
+        seconds: NDArray[np.float64] = self._durations[rows % len(self._durations)]
+        return np.where(is_whole, seconds, seconds / self._units.n_iterations)
 
 
 class Outbox:
     """Results that wait to be sent, of all ranks that one process plays."""
 
-    def __init__(self, comm: PlayedComm, fleet: Fleet, dtype: np.dtype[np.void], n_bytes: int) -> None:
+    def __init__(self, comm: PlayedComm, fleet: Fleet, dtype: np.dtype[np.void], n_bytes: int, units: Units) -> None:
         self._comm, self._fleet, self._dtype, self._n_bytes = comm, fleet, dtype, n_bytes
+        self._units = units
         self._flush_s = _SETTINGS["flush_s"] or worker.flush_interval_s(comm.size)
         self._flushed = np.zeros(comm.n_played)
         self._waiting: list[Any] = [np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), np.empty(0)]
         generator = np.random.default_rng(2)
         self._series = memoryview(generator.bytes(n_bytes) * 64)
+        numbers = generator.integers(0, 256, n_bytes // units.n_iterations, np.uint8)
+        self._part = memoryview(compress_iteration(numbers) if n_bytes else b"")
         self._templates = np.zeros(_N_TEMPLATES, dtype)
         self._templates["parameters"] = generator.random(self._templates["parameters"].shape)
         self._templates["iteration_likelihood"] = -generator.random(self._templates["iteration_likelihood"].shape)
@@ -194,31 +206,38 @@ class Outbox:
         if not due.any():
             return False
         order = np.flatnonzero(due)[np.argsort(ranks[due], kind="stable")]
-        slots, rows, elapsed_s, ended = (column[order] for column in self._waiting)
+        slots, units, elapsed_s, ended = (column[order] for column in self._waiting)
         self._waiting = [column[~due] for column in self._waiting]
+        rows = self._units.rows(units)
         records = self._templates[rows % _N_TEMPLATES]
         records["row"], records["slot"] = rows, slots % self._fleet.n_slots
+        records["iteration"] = units - self._units.whole(rows)
+        records["series_bytes"][records["iteration"] > 0] = len(self._part)
         records["elapsed_s"], records["finished_at"] = elapsed_s, ended + self._offset
         ranks = ranks[order]
         starts = np.flatnonzero(np.diff(ranks, prepend=-1))
         data, size = memoryview(records.tobytes()), self._dtype.itemsize
         for first, last in zip(starts, (*starts[1:], len(ranks)), strict=True):
-            self._send(int(ranks[first]), last - first, data[first * size : last * size])
+            is_part = records["iteration"][first:last] > 0
+            self._send(int(ranks[first]), is_part, data[first * size : last * size])
         self._flushed[ranks[starts]] = now
         return True
 
-    def _send(self, rank: int, n_records: int, records: memoryview) -> None:
-        most = (
-            max((4 << 20) // max(self._n_bytes, 1), 1) if self._n_bytes else n_records
-        )  # a real rank's _FLUSH_BYTES
+    def _send(self, rank: int, is_part: NDArray[np.bool_], records: memoryview) -> None:
+        n_records = len(is_part)
+        most = max((4 << 20) // self._n_bytes, 1) if self._n_bytes else n_records  # a real rank's _FLUSH_BYTES
         size = self._dtype.itemsize
         for first in range(0, n_records, most):
-            n = min(most, n_records - first)
-            series = (
-                [self._series[: min(n - k, 64) * self._n_bytes] for k in range(0, n, 64)] if self._n_bytes else []
-            )
-            payload = b"".join((records[first * size : (first + n) * size], *series))
-            self._comm.send_as(rank, Results(n, payload))
+            last = min(first + most, n_records)
+            series = self._series_of(is_part[first:last]) if self._n_bytes else []
+            payload = b"".join((records[first * size : last * size], *series))
+            self._comm.send_as(rank, Results(last - first, payload))
+
+    def _series_of(self, is_part: NDArray[np.bool_]) -> list[memoryview]:
+        if is_part.any():
+            return [self._part if part else self._series[: self._n_bytes] for part in is_part]
+        n = len(is_part)
+        return [self._series[: min(n - k, 64) * self._n_bytes] for k in range(0, n, 64)]
 
 
 class Player:
@@ -238,9 +257,10 @@ class Player:
         order = pickle.loads(comm.broadcast(None))
         if isinstance(order, int):
             return order
-        dtype = SlotPlan.from_buffer(memoryview(order[1])).record_dtype
-        fleet = Fleet(comm.n_played, _SETTINGS["n_slots"], _SETTINGS["seconds"], _SETTINGS["spread"])
-        outbox = Outbox(comm, fleet, dtype, _SETTINGS["series_bytes"])
+        plan = SlotPlan.from_buffer(memoryview(order[1]))
+        units = Units(plan.n_iterations)
+        fleet = Fleet(comm.n_played, _SETTINGS["n_slots"], _SETTINGS["seconds"], _SETTINGS["spread"], units)
+        outbox = Outbox(comm, fleet, plan.record_dtype, _SETTINGS["series_bytes"], units)
         cpu_s = time.process_time()
         for place in range(comm.n_played):
             comm.send_as(place, Ready(fleet.n_slots))
@@ -255,8 +275,8 @@ class Player:
 
     def _handle(self, fleet: Fleet, place: int, message: Message) -> None:
         match message:
-            case Assign(rows):
-                fleet.give(place, rows, time.monotonic())
+            case Assign(units):
+                fleet.give(place, units, time.monotonic())
             case Drain():
                 self._comm.send_as(place, Returned(fleet.drop_backlog(place)))
             case Stop():

@@ -97,6 +97,10 @@ def _cases() -> dict[str, list[Case]]:
         "unbatched": [
             Case(n, 120, flush_s=flush_s, per_slot=10) for n in (8192, 100_000) for flush_s in (0.001, 0.02)
         ],
+        "tail": [
+            Case(8192, 128, spread=0.05, per_slot=10_000 / 8192, series_bytes=n_bytes)
+            for n_bytes in (0, ONE_COUNTRY, FORTY_COUNTRIES)
+        ],
         "million": [Case(2400, 120, 0.03, 0.05, 417)],
     }
 
