@@ -182,7 +182,7 @@ def _add(store, plan, block, values, scores, plot, first, hosts, n_iterations, r
     for rank in np.unique(ranks):
         chosen = np.flatnonzero(ranks == rank)
         attempts = np.ones(len(chosen), np.int32)
-        store.add(records[chosen], memoryview(b""), int(rank), hosts[int(rank)], attempts)
+        store.add(records[chosen], [], int(rank), hosts[int(rank)], attempts)
     store.commit()
 
 

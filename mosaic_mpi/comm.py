@@ -31,6 +31,7 @@ _MPI_FT = 12
 """Open MPI's attribute of COMM_WORLD that tells whether fault tolerance is on."""
 _MAX_MESSAGES = 256
 """Messages taken at once, so that slots are looked after in between."""
+_MAX_UNDER_WAY = 16
 
 
 class Comm(Protocol):
@@ -123,11 +124,12 @@ class MPIComm:
         if self.size != launcher.n_ranks:
             raise LaunchError(_mismatch(launcher, self.size, self.library))
         self._queue: deque[Message] = deque()
-        self._sending: list[tuple[int, Any, bytes]] = []
+        self._sending: deque[tuple[int, Any, bytes]] = deque()
         self.silent: set[int] = set()
         self._lost: set[int] = set()
         self._newly_lost: list[int] = []
         self.survives_ranks = self._has_ulfm()
+        self._tolerating_loss = _LossGuard(mpi, self._note_loss, self.survives_ranks)
 
     def _has_ulfm(self) -> bool:
         """Whether Open MPI's fault tolerance is on: version 5, MPI_FT set, and its own launcher."""
@@ -145,7 +147,7 @@ class MPIComm:
             self._queue.append(message)
             return
         data = encode(message)
-        with self._tolerating_loss():
+        with self._tolerating_loss:
             request = self._world.Isend([data, self._mpi.BYTE], dest=to, tag=message.kind)
             self._sending.append((to, request, data))
 
@@ -162,7 +164,7 @@ class MPIComm:
 
     def _take(self) -> tuple[int, Message] | None:
         status = self._mpi.Status()
-        with self._tolerating_loss():
+        with self._tolerating_loss:
             message = self._world.Improbe(status=status)
             if message is None:
                 return None
@@ -172,17 +174,16 @@ class MPIComm:
         return None
 
     def _forget_sent(self) -> None:
-        still = []
-        for to, request, data in self._sending:
+        """Let go of what has been sent, the oldest first; of what is under way, only a few are asked each time."""
+        patience = min(len(self._sending), _MAX_UNDER_WAY)
+        while patience:
+            to, request, data = self._sending.popleft()
             done = True  # an error means that nobody will receive it
-            with self._tolerating_loss():
+            with self._tolerating_loss:
                 done = request.Test()
             if not done:
-                still.append((to, request, data))
-        self._sending = still
-
-    def _tolerating_loss(self) -> _LossGuard:
-        return _LossGuard(self._mpi, self._note_loss, self.survives_ranks)
+                self._sending.append((to, request, data))
+            patience = min(patience - (not done), len(self._sending))
 
     def _note_loss(self) -> None:
         """Acknowledge dead ranks, so that the living can be heard again, and remember who they were."""
@@ -210,7 +211,7 @@ class MPIComm:
         """Wait for a broadcast, which nobody finishes who depends on a dead rank; no error tells of that."""
         done, looked = False, time.monotonic()
         while not done:
-            with self._tolerating_loss():
+            with self._tolerating_loss:
                 done = request.Test()
             if self.survives_ranks and time.monotonic() - looked > _LOOK_FOR_DEAD_SECONDS:
                 looked = time.monotonic()

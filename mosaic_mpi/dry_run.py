@@ -19,6 +19,7 @@ from mosaic_mpi.run import report
 from mosaic_mpi.run_options import RunOptions
 from mosaic_mpi.slots import Failed, Finished, SlotPool
 from mosaic_mpi.store import preview
+from mosaic_mpi.units import Units
 
 _SHARED_BYTES = 300 * 2**20
 """Resident memory of the fork server, whose pages its slots share (measured with laser-cholera 0.16.1)."""
@@ -70,14 +71,14 @@ class _Trial:
         try:
             pool.start()
             # Twice: the first one also pays for what a slot prepares once.
-            self._run(pool, 0, slot_plan.record_dtype)
-            self._run(pool, min(1, plan.n_simulations - 1), slot_plan.record_dtype)
+            for unit in Units(plan.n_iterations).whole(np.array([0, min(1, plan.n_simulations - 1)])).tolist():
+                self._run(pool, unit, slot_plan.record_dtype)
             self.slot_bytes = pool.private_bytes()
         finally:
             pool.close()
 
-    def _run(self, pool: SlotPool, row: int, dtype: np.dtype[np.void]) -> None:
-        pool.submit([row])
+    def _run(self, pool: SlotPool, unit: int, dtype: np.dtype[np.void]) -> None:
+        pool.submit([unit])
         while True:
             for event in pool.poll(1.0):
                 match event:
@@ -87,7 +88,7 @@ class _Trial:
                         self.series_bytes = len(payload) - dtype.itemsize
                         return
                     case Failed(text=text):
-                        raise EngineError(f"the trial of simulation row {row} failed:\n{text}")
+                        raise EngineError(f"the trial of a simulation failed:\n{text}")
 
 
 def _text(plan: RunPlan, options: RunOptions, state: str, n_to_do: int, trial: _Trial, slots: list[int]) -> str:

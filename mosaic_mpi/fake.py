@@ -11,6 +11,10 @@ that fake numbers cannot be taken for real ones. Its value is a list like ``seco
 - hang, stuck: sim_ids whose simulation never ends, asleep, or in C without letting any other thread run;
 - leak: MiB that a slot keeps of each simulation;
 - while: a file; the trouble lasts as long as it exists.
+
+Two more variables are no part of the plan and may differ between ranks: MOSAIC_MPI_FAKE_SLOWNESS, by which
+``seconds`` is multiplied, and MOSAIC_MPI_FAKE_LOG, a file that gets a line with seed and process id for each
+iteration begun.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ from mosaic_mpi.parameters import ParameterSet
 from mosaic_mpi.plan import Channel, SlotPlan
 
 VARIABLE = "MOSAIC_MPI_FAKE"
+_SLOWNESS, _LOG = "MOSAIC_MPI_FAKE_SLOWNESS", "MOSAIC_MPI_FAKE_LOG"
 PREFIX = "fake:"
 _FAIL_TEXTS = {
     "": "simulation {} was told to fail",
@@ -59,7 +64,8 @@ class FakeIterations:
 
     def __init__(self, plan: SlotPlan) -> None:
         settings = _settings(plan.simulator)
-        self._seconds = float(settings.get("seconds", 0))
+        self._seconds = float(settings.get("seconds", 0)) * float(os.environ.get(_SLOWNESS, "1"))
+        self._log = os.environ.get(_LOG)
         self._shapes = [channel.shape for channel in plan.channels]
         self._n_iterations = plan.n_iterations
         self._trouble_file = settings.get("while")
@@ -73,6 +79,9 @@ class FakeIterations:
 
     def run(self, parameters: ParameterSet, seed: int) -> tuple[float, list[NDArray[Any]]]:
         """See `simulation.Iterations.run`."""
+        if self._log is not None:
+            with open(self._log, "a") as log:
+                log.write(f"{seed} {os.getpid()}\n")
         self._misbehave((seed - 1) // self._n_iterations + 1)
         if self._leak_bytes and (seed - 1) % self._n_iterations == 0:
             self._leaked.append(b"\1" * self._leak_bytes)

@@ -56,7 +56,7 @@ def header(
         The command that resumes it.
     """
     hosts = list(dict.fromkeys(hello.host for hello in hellos))
-    cores = sum(len({c for h in hellos if h.host == host for c in h.cores}) for host in hosts)
+    cores = len({(hello.host, core) for hello in hellos for core in hello.cores})
     versions = environment.versions()
     lines = [
         f"mosaic_mpi {versions['mosaic_mpi']}, laser-cholera {versions['laser-cholera']}, "

@@ -52,15 +52,15 @@ class Ready:
 
 @dataclass(frozen=True)
 class Assign:
-    """Rows to simulate, ``ndarray of int64, shape (n,)``."""
+    """Units to simulate (see `mosaic_mpi.units`), ``ndarray of int64, shape (n,)``."""
 
     kind: ClassVar[int] = 2
-    rows: NDArray[np.int64]
+    units: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Results:
-    """Finished simulations: records (see `mosaic_mpi.records`), then the series of each, in the same order."""
+    """Finished units: records (see `mosaic_mpi.records`), then the series of each, in the same order."""
 
     kind: ClassVar[int] = 3
     n_records: int
@@ -69,20 +69,20 @@ class Results:
 
 @dataclass(frozen=True)
 class Failure:
-    """An attempt that failed: its row, its cause ("exception", "killed", "timeout") and text."""
+    """A unit that failed: which, its cause ("exception", "killed", "timeout") and text."""
 
     kind: ClassVar[int] = 4
-    row: int
+    unit: int
     cause: str
     text: str
 
 
 @dataclass(frozen=True)
 class Returned:
-    """Rows that were assigned and will not be begun, ``ndarray of int64, shape (n,)``."""
+    """Units that were assigned and will not be begun, ``ndarray of int64, shape (n,)``."""
 
     kind: ClassVar[int] = 9
-    rows: NDArray[np.int64]
+    units: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class Drain:
-    """Begin nothing new; what runs may finish."""
+    """Return what no slot has begun; what runs may finish."""
 
     kind: ClassVar[int] = 7
 
@@ -120,15 +120,18 @@ _KINDS: dict[int, type[Message]] = {
 }
 FOR_MASTER = (Hello, Ready, Results, Failure, Returned, Broken)
 _COUNT = struct.Struct("<q")
+_NO_FIELDS = pickle.dumps(())
 
 
 def encode(message: Message) -> bytes:
     """Return a message's bytes, without its kind."""
     match message:
-        case Assign(rows) | Returned(rows):
-            return rows.astype("<i8").tobytes()
+        case Assign(units) | Returned(units):
+            return units.astype("<i8").tobytes()
         case Results(n_records, payload):
             return b"".join((_COUNT.pack(n_records), payload))
+        case Beat() | Drain() | Stop():
+            return _NO_FIELDS
         case _:
             return pickle.dumps(astuple(message))
 
@@ -136,8 +139,8 @@ def encode(message: Message) -> bytes:
 def decode(kind: int, data: bytes | bytearray) -> Message:
     """Return the message of some bytes."""
     if kind in (Assign.kind, Returned.kind):
-        rows = np.frombuffer(data, "<i8")
-        return Assign(rows) if kind == Assign.kind else Returned(rows)
+        units = np.frombuffer(data, "<i8")
+        return Assign(units) if kind == Assign.kind else Returned(units)
     if kind == Results.kind:
         return Results(_COUNT.unpack_from(data)[0], memoryview(data)[_COUNT.size :])
     message: Message = _KINDS[kind](*pickle.loads(data))

@@ -1,19 +1,23 @@
-"""The record of one finished simulation, in the bytes that travel and that the store appends.
+"""The record of a finished simulation, or of one of its iterations: the bytes that travel and that the store appends.
 
 A slot packs it, ranks pass it on unread, rank 0 files its columns. Knows no pipe, MPI or file.
 """
 
 from __future__ import annotations
 
+import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-DEFLATE_LEVEL = 1
-"""Fast, and every HDF5 reads it; shuffled first."""
+from mosaic_mpi import deflate
+from mosaic_mpi.deflate import Segment
+
+_PLANE = struct.Struct("<QQI")
+"""Of each byte plane of a packed iteration: its bytes, those that they stand for, and the Adler-32 of these."""
 
 
 def record_dtype(n_iterations: int, n_parameters: int, n_channels: int) -> np.dtype[np.void]:
@@ -27,9 +31,10 @@ def record_dtype(n_iterations: int, n_parameters: int, n_channels: int) -> np.dt
     Returns
     -------
     numpy.dtype
-        Fields: row, likelihood, elapsed_s (seconds of the slot), finished_at (seconds since 1970 UTC), slot,
-        checksum (CRC-32 of what decides the numbers), series_bytes (stored bytes of each channel),
-        iteration_likelihood, parameters.
+        Fields: row, likelihood, elapsed_s (seconds of the slot), finished_at (seconds since 1970 UTC),
+        iteration (from 1; 0: all of them), slot, checksum (CRC-32 of what decides the numbers), series_bytes (stored
+        bytes of each channel), iteration_likelihood, parameters. The record of one iteration has neither likelihood
+        nor checksum, and only its own iteration_likelihood.
     """
     return np.dtype(
         [
@@ -37,6 +42,7 @@ def record_dtype(n_iterations: int, n_parameters: int, n_channels: int) -> np.dt
             ("likelihood", "<f8"),
             ("elapsed_s", "<f8"),
             ("finished_at", "<f8"),
+            ("iteration", "<i8"),
             ("slot", "<i4"),
             ("checksum", "<i4"),
             ("series_bytes", "<i8", (n_channels,)),
@@ -62,11 +68,47 @@ def checksum(record: Any, series: bytes | memoryview) -> int:
     return int(np.uint32(total).astype(np.int32))
 
 
-def compress(array: NDArray[Any]) -> bytes:
-    """Shuffle and deflate an array into the bytes of one HDF5 chunk (filters shuffle, then gzip)."""
+def compress(iterations: Iterable[NDArray[Any]]) -> bytes:
+    """Shuffle and deflate arrays into the bytes of one HDF5 chunk (filters shuffle, then gzip).
+
+    Parameters
+    ----------
+    iterations : iterable of ndarray
+        Of one shape and dtype; the chunk holds them along a first axis.
+    """
+    return _chunk([_planes(array) for array in iterations])
+
+
+def compress_iteration(array: NDArray[Any]) -> bytes:
+    """Do the part of `compress` that concerns one iteration; see `join_iterations`."""
+    planes = _planes(array)
+    heads = [_PLANE.pack(len(plane.data), plane.size, plane.adler) for plane in planes]
+    return b"".join((bytes([len(planes)]), *heads, *(plane.data for plane in planes)))
+
+
+def join_iterations(packed: Iterable[bytes | memoryview]) -> bytes:
+    """Return what `compress` makes of the same iterations, without inflating them."""
+    return _chunk([list(_unpack(memoryview(data))) for data in packed])
+
+
+def _planes(array: NDArray[Any]) -> list[Segment]:
+    """Deflate all first bytes of an array's numbers, all second ones, and so on."""
     data = np.ascontiguousarray(array)
-    shuffled = data.view(np.uint8).reshape(-1, data.itemsize).T.tobytes()
-    return zlib.compress(shuffled, DEFLATE_LEVEL)
+    shuffled = memoryview(data.view(np.uint8).reshape(-1, data.itemsize).T.tobytes())
+    return [deflate.segment(shuffled[start : start + data.size]) for start in range(0, data.nbytes, data.size)]
+
+
+def _unpack(data: memoryview) -> Iterator[Segment]:
+    n_planes = data[0]
+    start = 1 + n_planes * _PLANE.size
+    for n_bytes, size, adler in _PLANE.iter_unpack(data[1:start]):
+        yield Segment(data[start : start + n_bytes], size, adler)
+        start += n_bytes
+
+
+def _chunk(iterations: Sequence[Sequence[Segment]]) -> bytes:
+    """Put planes into the order of a chunk: the first one of all iterations, then the second, and so on."""
+    return deflate.stream(plane for same in zip(*iterations, strict=True) for plane in same)
 
 
 def decompress(data: bytes | memoryview, shape: Sequence[int], dtype: str) -> NDArray[Any]:

@@ -288,7 +288,7 @@ class _Rank0:
     def _direct(self, plan: RunPlan, hellos: list[Hello], n_slots: int, worker: Worker) -> int:
         store = self._store
         assert store is not None
-        queue = WorkQueue(store.status, store.failed_attempts, self._options.max_attempts)
+        queue = WorkQueue(store.status, store.failed_attempts, self._options.max_attempts, self._comm.size)
         n_done, best = queue.n_completed + queue.n_failed, summarise(store.path).best_likelihood
         progress = Progress(plan.n_simulations, n_done, self._comm.size, n_slots, best)
         hosts = [hello.host for hello in hellos]
@@ -302,6 +302,7 @@ class _Rank0:
             self._options.checkpoint_interval_s,
             self._options.rank_timeout_s,
             self._options.max_failures,
+            n_slots,
         )
         began = time.monotonic()
         try:
@@ -322,8 +323,9 @@ class _Rank0:
             master.stop_workers()
         store.close()
         self._store = None
-        if note:
-            say(note)
+        for line in (master.account_of_tail, note):
+            if line:
+                say(line)
         if master.has_failed_too_often:
             return self._conclude_too_many_failures(queue, progress)
         return self._conclude(queue, progress, time.monotonic() - began)

@@ -1,4 +1,4 @@
-"""One simulation, start to finish, as a slot runs it: draw, run the iterations, score, pack.
+"""One simulation, or one iteration of it, as a slot runs it: draw, run, score, pack.
 
 Runs in slots only. Knows no pipe and no MPI.
 """
@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mosaic_mpi.config import engine_values
-from mosaic_mpi.likelihood import Likelihood, collapse
+from mosaic_mpi.joins import seal
+from mosaic_mpi.likelihood import Likelihood
 from mosaic_mpi.parameters import ParameterSet
 from mosaic_mpi.plan import SlotPlan
-from mosaic_mpi.records import checksum, compress
+from mosaic_mpi.records import compress, compress_iteration
+from mosaic_mpi.units import WHOLE, Units
 
 
 class Iterations(Protocol):
@@ -67,7 +69,7 @@ def make_iterations(plan: SlotPlan) -> Iterations:
 
 
 class Simulation:
-    """Runs whole simulations of a plan and packs each into the bytes that travel.
+    """Runs the units of a plan and packs each into the bytes that travel.
 
     Parameters
     ----------
@@ -80,15 +82,15 @@ class Simulation:
     def __init__(self, plan: SlotPlan, slot: int) -> None:
         self._plan, self._slot = plan, slot
         self._iterations = make_iterations(plan)
-        self._dtype = plan.record_dtype
+        self._dtype, self._units = plan.record_dtype, Units(plan.n_iterations)
 
-    def run(self, row: int) -> bytes:
-        """Run one simulation.
+    def run(self, unit: int) -> bytes:
+        """Run one simulation, or one of its iterations.
 
         Parameters
         ----------
-        row : int
-            0-based row of the simulation in the plan.
+        unit : int
+            See `mosaic_mpi.units`.
 
         Returns
         -------
@@ -97,34 +99,25 @@ class Simulation:
         """
         began = time.perf_counter()
         plan = self._plan
+        row, only = self._units.split(unit)
         sim_id = int(plan.sim_ids[row])
         parameters = plan.source.draw(row, sim_id)
-        likelihoods = np.empty(plan.n_iterations)
+        likelihoods = np.full(plan.n_iterations, np.nan)
         kept: list[list[NDArray[Any]]] = []
-        for iteration in range(plan.n_iterations):
+        for iteration in range(plan.n_iterations) if only == WHOLE else (only - 1,):
             seed = (sim_id - 1) * plan.n_iterations + iteration + 1
             likelihoods[iteration], channels = self._iterations.run(parameters, seed)
             kept.append(channels)
-        series = [compress(np.stack(arrays)) for arrays in zip(*kept, strict=True)]
-        return self._pack(row, parameters, likelihoods, series, began)
-
-    def _pack(
-        self,
-        row: int,
-        parameters: ParameterSet,
-        likelihoods: NDArray[np.float64],
-        series: list[bytes],
-        began: float,
-    ) -> bytes:
         record = np.zeros((), self._dtype)
-        record["row"] = row
+        record["row"], record["iteration"] = row, only
+        record["parameters"], record["iteration_likelihood"] = parameters.values, likelihoods
+        if only == WHOLE:
+            series = [compress(arrays) for arrays in zip(*kept, strict=True)]
+            seal(record, series)
+        else:
+            series = [compress_iteration(array) for array in kept[0]]
+            record["series_bytes"] = [len(data) for data in series]
         record["slot"] = self._slot
-        record["parameters"] = parameters.values
-        record["iteration_likelihood"] = likelihoods
-        record["likelihood"] = collapse(likelihoods)
-        record["series_bytes"] = [len(data) for data in series]
-        blob = b"".join(series)
-        record["checksum"] = checksum(record, blob)
         record["elapsed_s"] = time.perf_counter() - began
         record["finished_at"] = time.time()
-        return record.tobytes() + blob
+        return record.tobytes() + b"".join(series)

@@ -27,7 +27,7 @@ def main(connection: Connection, plan_file: Any, plan_size: int, slot: int) -> N
     Parameters
     ----------
     connection : Connection
-        Carries rows one way, results the other.
+        Carries units one way, results the other.
     plan_file : multiprocessing.reduction.DupFd
         Descriptor of a file that holds the plan; all slots of a rank map the same pages.
     plan_size : int

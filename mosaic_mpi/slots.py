@@ -1,6 +1,6 @@
 """The pool of simulation processes of one rank.
 
-Owns slots: starts them, feeds them rows, notices results, exceptions, deaths and hangs, replaces what died.
+Owns slots: starts them, feeds them units, notices results, exceptions, deaths and hangs, replaces what died.
 One pipe a slot, one selector over all of them: a slot's death touches no other slot and never the rank.
 Knows no MPI and no results file; what an event means is decided elsewhere.
 """
@@ -23,7 +23,7 @@ from mosaic_mpi import fork_server, slot_process
 from mosaic_mpi.errors import EngineError
 
 _FAST_SECONDS = 0.25
-"""Below this a slot gets its next row before it asks, so that it does not wait for the rank."""
+"""Below this a slot gets its next unit before it asks, so that it does not wait for the rank."""
 _MAX_STARTS_IN_VAIN = 5
 _AUTO_FLOOR_SECONDS = 600.0
 _AUTO_FACTOR = 20.0
@@ -32,9 +32,9 @@ _CHECK_SECONDS = 0.25
 
 @dataclass(frozen=True)
 class Finished:
-    """A simulation's bytes: a record and its series."""
+    """A unit's bytes: a record and its series."""
 
-    row: int
+    unit: int
     payload: memoryview
 
 
@@ -44,15 +44,15 @@ class Failed:
 
     Parameters
     ----------
-    row : int
-        The simulation's row in the plan.
+    unit : int
+        See `mosaic_mpi.units`.
     cause : str
         "exception", "killed" or "timeout".
     text : str
         For a person: the end of the traceback, the signal, or the limit.
     """
 
-    row: int
+    unit: int
     cause: str
     text: str
 
@@ -65,7 +65,7 @@ class _Slot:
     index: int
     process: ForkServerProcess
     connection: Connection
-    rows: deque[int] = field(default_factory=deque)
+    units: deque[int] = field(default_factory=deque)
     n_given: int = 0
     since: float = field(default_factory=time.monotonic)
     ready: bool = False
@@ -82,7 +82,7 @@ class SlotPool:
     plan_block : bytes
         `SlotPlan.to_bytes`.
     timeout_s : float or None
-        Limit of one attempt, seconds; None takes 20 times the slowest simulation seen here, at least 600.
+        Limit of one unit, seconds; None takes 20 times the slowest one seen here, at least 600.
     max_simulations : int, optional
         A slot is replaced by a fresh process after so many, against what leaks; None never.
     """
@@ -118,9 +118,9 @@ class SlotPool:
                 sizes.append(sum(int(words[1]) for words in private) * 1024)
         return max(sizes)
 
-    def submit(self, rows: list[int]) -> None:
-        """Queue rows for the next free slots."""
-        self._backlog.extend(rows)
+    def submit(self, units: list[int]) -> None:
+        """Queue units for the next free slots."""
+        self._backlog.extend(units)
         self._feed()
 
     def poll(self, timeout_s: float) -> list[SlotEvent]:
@@ -140,9 +140,9 @@ class SlotPool:
         return events
 
     def drop_backlog(self) -> list[int]:
-        """Forget rows that no slot has begun, and return them."""
-        rows, self._backlog = list(self._backlog), deque()
-        return rows
+        """Forget units that no slot has begun, and return them."""
+        units, self._backlog = list(self._backlog), deque()
+        return units
 
     def close(self) -> None:
         """End all slots at once; what they were at is lost."""
@@ -171,16 +171,16 @@ class SlotPool:
             for slot in self._slots:
                 if not self._backlog:
                     return
-                if slot.ready and len(slot.rows) == level and not self._is_worn(slot):
+                if slot.ready and len(slot.units) == level and not self._is_worn(slot):
                     self._give(slot, self._backlog.popleft())
 
-    def _give(self, slot: _Slot, row: int) -> None:
-        if not slot.rows:
+    def _give(self, slot: _Slot, unit: int) -> None:
+        if not slot.units:
             slot.since = time.monotonic()
-        slot.rows.append(row)
+        slot.units.append(unit)
         slot.n_given += 1
-        with contextlib.suppress(OSError):  # it just died: its pipe says so next, and the row is counted there
-            slot.connection.send_bytes(slot_process.ORDER.pack(row))
+        with contextlib.suppress(OSError):  # it just died: its pipe says so next, and the unit is counted there
+            slot.connection.send_bytes(slot_process.ORDER.pack(unit))
 
     def _read(self, slot: _Slot) -> None:
         try:
@@ -189,7 +189,7 @@ class SlotPool:
         except (EOFError, OSError):
             self._bury(slot)
         else:
-            if self._is_worn(slot) and not slot.rows:
+            if self._is_worn(slot) and not slot.units:
                 self._replace(slot)
 
     def _receive(self, slot: _Slot, message: bytes) -> None:
@@ -199,13 +199,13 @@ class SlotPool:
             return
         if kind == slot_process.UNFIT:
             raise EngineError(f"a slot cannot start:\n{bytes(body).decode()}")
-        row = slot.rows.popleft()
+        unit = slot.units.popleft()
         now = time.monotonic()
         if kind == slot_process.RESULT:
             self._learn(now - slot.since)
-            self._events.append(Finished(row, body))
+            self._events.append(Finished(unit, body))
         else:
-            self._events.append(Failed(row, "exception", bytes(body).decode()))
+            self._events.append(Failed(unit, "exception", bytes(body).decode()))
         slot.since = now
         self._starts_in_vain = 0
 
@@ -223,11 +223,11 @@ class SlotPool:
         self._mean_s = elapsed_s if self._mean_s is None else 0.9 * self._mean_s + 0.1 * elapsed_s
 
     def _bury(self, slot: _Slot) -> None:
-        """Charge the row that a dead slot was at, return the one it had not begun, start a new slot."""
+        """Charge the unit that a dead slot was at, return the one it had not begun, start a new slot."""
         self._remove(slot)
-        if slot.rows:
-            self._events.append(self._post_mortem(slot, slot.rows.popleft()))
-            self._backlog.extendleft(slot.rows)
+        if slot.units:
+            self._events.append(self._post_mortem(slot, slot.units.popleft()))
+            self._backlog.extendleft(slot.units)
         elif not slot.ready:
             self._count_vain_start(slot)
         self._start(slot.index)
@@ -246,11 +246,11 @@ class SlotPool:
                 "is there enough memory for so many slots (--slots)?"
             )
 
-    def _post_mortem(self, slot: _Slot, row: int) -> Failed:
+    def _post_mortem(self, slot: _Slot, unit: int) -> Failed:
         if slot.timed_out is not None:
-            return Failed(row, "timeout", f"took longer than {slot.timed_out:.0f} s and was ended")
+            return Failed(unit, "timeout", f"took longer than {slot.timed_out:.0f} s and was ended")
         hint = "" if slot.process.exitcode != -signal.SIGKILL else "; out of memory, if nobody killed it"
-        return Failed(row, "killed", f"its process {_ending(slot.process)}{hint}")
+        return Failed(unit, "killed", f"its process {_ending(slot.process)}{hint}")
 
     @property
     def _limit_s(self) -> float:
@@ -261,7 +261,7 @@ class SlotPool:
     def _kill_overdue(self) -> None:
         now = self._checked = time.monotonic()
         for slot in self._slots:
-            if slot.rows and slot.timed_out is None and now - slot.since > self._limit_s:
+            if slot.units and slot.timed_out is None and now - slot.since > self._limit_s:
                 slot.timed_out = self._limit_s
                 slot.process.kill()
 

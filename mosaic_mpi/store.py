@@ -15,8 +15,9 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,24 @@ from mosaic_mpi.verification import mismatching, unverified
 
 _COPIED = ("likelihood", "elapsed_s", "finished_at", "slot", "checksum")
 """Fields of a record that are stored as they come."""
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Results that wait for a commit; `start` is where their series begin in the spool."""
+
+    records: NDArray[np.void]
+    ranks: NDArray[np.int64]
+    hosts: NDArray[np.int64]
+    attempts: NDArray[np.int32]
+    start: int
+
+    def series_offsets(self) -> NDArray[np.int64]:
+        """Where each channel of each result begins, ``ndarray of int64, shape (n, n_channels)``."""
+        sizes: NDArray[np.int64] = self.records["series_bytes"]
+        ends = self.start + np.cumsum(sizes.ravel()).reshape(sizes.shape)
+        offsets: NDArray[np.int64] = ends - sizes
+        return offsets
 
 
 def is_finished(path: str, plan: RunPlan, retry_failed: bool = False) -> bool:
@@ -139,8 +158,8 @@ class Store:
         self.n_retried = 0
         self._lock = WriterLock(path)
         self._spool: Spool | None = None
-        self._buffered: list[dict[str, NDArray[Any]]] = []
-        self.n_buffered = 0
+        self._buffered: list[_Batch] = []
+        self.n_buffered = self.buffered_bytes = 0
         self._sync: Future[int] | None = None
         try:
             with self._guard(through_hdf5=True):
@@ -261,59 +280,76 @@ class Store:
     # ---- results ------------------------------------------------------------------------------------
 
     def add(
-        self, records: NDArray[np.void], series: memoryview, rank: int, host: int, attempts: NDArray[np.int32]
+        self,
+        records: NDArray[np.void],
+        series: Sequence[memoryview],
+        rank: NDArray[np.int64] | int,
+        host: NDArray[np.int64] | int,
+        attempts: NDArray[np.int32],
     ) -> None:
         """Take finished simulations; they count once `commit` has returned.
 
         Parameters
         ----------
         records : ndarray of `records.record_dtype`, shape (n,)
-            Each row once, none of them completed before.
-        series : memoryview
-            Their compressed channels, one record after the other.
-        rank, host : int
+            Each row once, none of them completed before; kept until the commit.
+        series : sequence of memoryview
+            Their compressed channels, one record after the other, in as many pieces as it comes.
+        rank, host : int, or ndarray of int64, shape (n,)
             Where they ran; host is a row of ``hosts/name``.
         attempts : ndarray of int32, shape (n,)
             Attempts that each took.
         """
-        columns = {
-            "row": records["row"],
-            **{f"simulations/{name}": records[name] for name in _COPIED},
-            "simulations/rank": np.full(len(records), rank, np.int32),
-            "simulations/host": np.full(len(records), host, np.int32),
-            "simulations/start": np.full(len(records), self._journal.start_row, np.int32),
-            "simulations/attempts": attempts,
-            "iterations/likelihood": records["iteration_likelihood"],
-            "parameters/values": records["parameters"],
-        }
+        start = 0
         if self._spool is not None:
-            columns |= self._append_series(self._spool, records["series_bytes"], series)
-        self._buffered.append(columns)
+            start = self._spool.size()
+            with self._guard():
+                for piece in series:
+                    self._spool.append(piece)
+        ranks, hosts = (np.broadcast_to(value, len(records)) for value in (rank, host))
+        self._buffered.append(_Batch(records, ranks, hosts, attempts, start))
         self.n_buffered += len(records)
-
-    def _append_series(self, spool: Spool, sizes: NDArray[np.int64], series: memoryview) -> dict[str, NDArray[Any]]:
-        with self._guard():
-            start = spool.append(series)
-        ends = start + np.cumsum(sizes.ravel())
-        return {"series/bytes": sizes, "series/offset": ends.reshape(sizes.shape) - sizes}
+        self.buffered_bytes += records.nbytes
 
     def commit(self) -> int:
         """Write what was added, then the status bytes that make it count; return how many rows."""
         if not self._buffered:
             return 0
-        batch = {key: np.concatenate([part[key] for part in self._buffered]) for key in self._buffered[0]}
-        n_rows = len(batch["row"])
-        batch["simulations/commit"] = np.arange(self._commits + 1, self._commits + n_rows + 1, dtype=np.int32)
-        order = np.argsort(batch["row"], kind="stable")
-        rows = batch.pop("row")[order]
+        rows, columns = self._columns(self._buffered)
         with self._guard():
-            for name, column in batch.items():
-                self._tables.write_rows(name, rows, column[order])
-            self._tables.write_rows("simulations/status", rows, np.full(n_rows, layout.COMPLETED, np.int8))
+            for name, column in columns.items():
+                self._tables.write_rows(name, rows, column)
+            self._tables.write_rows("simulations/status", rows, np.full(len(rows), layout.COMPLETED, np.int8))
         self.status[rows] = layout.COMPLETED
-        self._commits += n_rows
-        self._buffered, self.n_buffered = [], 0
-        return n_rows
+        self._commits += len(rows)
+        self._buffered, self.n_buffered, self.buffered_bytes = [], 0, 0
+        return len(rows)
+
+    def _columns(self, batches: list[_Batch]) -> tuple[NDArray[np.int64], dict[str, NDArray[Any]]]:
+        """Rows, ascending, and what is to be written of each, by table, but for the status."""
+        records = np.frombuffer(
+            b"".join([batch.records.view(np.uint8).data for batch in batches]), batches[0].records.dtype
+        )
+        order = np.argsort(records["row"], kind="stable")
+        records = records[order]
+
+        def joined(columns: Iterable[NDArray[Any]]) -> NDArray[Any]:
+            return np.concatenate(list(columns))[order]
+
+        columns = {
+            **{f"simulations/{name}": records[name] for name in _COPIED},
+            "simulations/rank": joined(batch.ranks for batch in batches),
+            "simulations/host": joined(batch.hosts for batch in batches),
+            "simulations/start": np.full(len(records), self._journal.start_row, np.int32),
+            "simulations/attempts": joined(batch.attempts for batch in batches),
+            "simulations/commit": (self._commits + 1 + order).astype(np.int32),
+            "iterations/likelihood": records["iteration_likelihood"],
+            "parameters/values": records["parameters"],
+        }
+        if self._spool is not None:
+            columns["series/bytes"] = records["series_bytes"]
+            columns["series/offset"] = joined(batch.series_offsets() for batch in batches)
+        return records["row"], columns
 
     def add_failure(self, row: int, attempts: int, cause: str, text: str, final: bool) -> None:
         """Note a failed attempt at once; with `final`, the simulation counts as failed."""

@@ -1,4 +1,4 @@
-"""A rank at work: receive rows, have its slots simulate them, send what comes out.
+"""A rank at work: receive units, have its slots simulate them, send what comes out.
 
 Owns the rank's slots and its outgoing results. Knows no results file, and of the others only the master.
 """
@@ -17,13 +17,22 @@ from mosaic_mpi.slots import Failed, Finished, SlotEvent, SlotPool
 MASTER = 0
 _LONGEST_BEAT_SECONDS = 5.0
 _BEATS_A_TIMEOUT = 4
-_FLUSH_SECONDS = 0.02
+_FLUSH_SECONDS = (0.02, 0.25)
+"""Shortest and longest time in which a rank collects results before it sends them."""
+_MAX_MESSAGES_PER_SECOND = 5000
+"""Of all ranks together, where that is possible: a message costs the master more than a result."""
 _FLUSH_BYTES = 4 << 20
 
 
 def beat_interval_s(rank_timeout_s: float) -> float:
     """Seconds between two signs of life, so that several fit into the time after which a rank is given up."""
     return min(_LONGEST_BEAT_SECONDS, rank_timeout_s / _BEATS_A_TIMEOUT)
+
+
+def flush_interval_s(n_ranks: int) -> float:
+    """Seconds in which a rank collects results, so that the master is not flooded by so many ranks."""
+    shortest, longest = _FLUSH_SECONDS
+    return min(max(shortest, n_ranks / _MAX_MESSAGES_PER_SECOND), longest)
 
 
 class Worker:
@@ -45,6 +54,7 @@ class Worker:
         self._comm, self._pool, self._record_bytes, self._beat_s = comm, pool, record_bytes, beat_s
         self._outbox: list[memoryview] = []
         self._outbox_bytes = 0
+        self._flush_s = flush_interval_s(comm.size)
         self._flushed = self._sent = self._stepped = self.heard = time.monotonic()
         self.stopped = self._broken = False
 
@@ -61,8 +71,8 @@ class Worker:
         """Act on a message of the master."""
         self.heard = time.monotonic()
         match message:
-            case Assign(rows) if not self._broken:  # else the master has taken them back already
-                self._pool.submit(rows.tolist())
+            case Assign(units) if not self._broken:  # else the master has taken them back already
+                self._pool.submit(units.tolist())
             case Drain() if not self._broken:
                 self._send(Returned(np.array(self._pool.drop_backlog(), dtype=np.int64)))
             case Stop():
@@ -73,15 +83,15 @@ class Worker:
     def step(self, wait_s: float) -> bool:
         """Look after the slots, waiting at most so long; return whether anything happened."""
         if self._outbox:
-            wait_s = min(wait_s, max(self._flushed + _FLUSH_SECONDS - time.monotonic(), 0.0))
+            wait_s = min(wait_s, max(self._flushed + self._flush_s - time.monotonic(), 0.0))
         events = self._poll(wait_s)
         for event in events:
             match event:
                 case Finished(payload=payload):
                     self._outbox.append(payload)
                     self._outbox_bytes += len(payload)
-                case Failed(row, cause, text):
-                    self._send(Failure(row, cause, text))
+                case Failed(unit, cause, text):
+                    self._send(Failure(unit, cause, text))
         self._flush_if_due()
         self._beat_if_due()
         self._allow_for_own_stall()
@@ -117,7 +127,7 @@ class Worker:
     def _flush_if_due(self) -> None:
         """Send a lone result at once, and what follows it closely together."""
         now = time.monotonic()
-        if self._outbox and (now - self._flushed >= _FLUSH_SECONDS or self._outbox_bytes > _FLUSH_BYTES):
+        if self._outbox and (now - self._flushed >= self._flush_s or self._outbox_bytes > _FLUSH_BYTES):
             size = self._record_bytes
             parts = [payload[:size] for payload in self._outbox] + [payload[size:] for payload in self._outbox]
             self._send(Results(len(self._outbox), b"".join(parts)))

@@ -25,6 +25,7 @@ from mosaic_mpi.plan_inputs import PlanOptions, load_plan
 from mosaic_mpi.results import Results
 from mosaic_mpi.simulation import Simulation
 from mosaic_mpi.store import Store
+from mosaic_mpi.units import Units
 
 MARK = "MOSAIC_MPI_TEST_MARK"
 VERSIONS = {"laser-cholera": "0.16.1"}
@@ -108,7 +109,8 @@ def simulate(plan: RunPlan, rows: Iterable[int]) -> tuple[NDArray[np.void], byte
     """What slots would send for some rows: records, and their series one after the other."""
     simulation = Simulation(plan.slot_plan(), 0)
     size = plan.slot_plan().record_dtype.itemsize
-    payloads = [simulation.run(row) for row in rows]
+    units = Units(plan.n_iterations).whole(np.array(list(rows), np.int64)).tolist()
+    payloads = [simulation.run(unit) for unit in units]
     records = np.frombuffer(b"".join(payload[:size] for payload in payloads), plan.slot_plan().record_dtype)
     return records, b"".join(payload[size:] for payload in payloads)
 
@@ -116,7 +118,7 @@ def simulate(plan: RunPlan, rows: Iterable[int]) -> tuple[NDArray[np.void], byte
 def add_rows(store: Store, plan: RunPlan, rows: Iterable[int], attempts: int = 1) -> None:
     """Simulate rows and hand them to a store whose start has begun."""
     records, series = simulate(plan, rows)
-    store.add(records, memoryview(series), 0, store.host_row("here"), np.full(len(records), attempts, np.int32))
+    store.add(records, [memoryview(series)], 0, store.host_row("here"), np.full(len(records), attempts, np.int32))
 
 
 def begin(store: Store, **fields: Any) -> None:

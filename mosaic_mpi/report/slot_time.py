@@ -2,7 +2,8 @@
 
 Owns the clock of a run, which leaves out the pauses between starts, and the accounting of slot seconds. A slot is
 busy while it simulates what was completed; the file does not record how long failed attempts took, so they count as
-waiting. Pure NumPy.
+waiting. Of a simulation whose iterations ran in several slots it records the time of all of them and the place of the
+last: what does not fit in there was spent in others, which seem to wait for the end meanwhile. Pure NumPy.
 """
 
 from __future__ import annotations
@@ -154,7 +155,7 @@ class Ledger:
     Parameters
     ----------
     simulating : float
-        Simulations that were completed.
+        Simulations that were completed, in whichever slots.
     starting : float
         Until each slot began its first simulation.
     waiting : float
@@ -201,11 +202,11 @@ class SlotTime:
         elapsed = np.where(np.isfinite(completed.elapsed_s), completed.elapsed_s, 0.0)
         self._busy = np.clip(elapsed, 0.0, None)
         floor = self.clock.offsets[completed.start] if len(completed) else np.empty(0)
-        self._begin = np.maximum(self._end - self._busy, floor)
         keys = np.stack([completed.start, completed.host, completed.rank, completed.slot], axis=1)
         # One slot of one start a group; one slot of any start a place.
         self._groups, self._group = np.unique(keys, axis=0, return_inverse=True)
         self._group = self._group.reshape(-1)
+        self._begin = np.maximum(self._end - self._busy, np.maximum(floor, _end_before(self._group, self._end)))
         at_once = len(self.clock.breaks) + 1 < len(self.spans)  # pieces: their ranks have the same numbers
         which = self._groups[:, :1] + 1 if at_once else np.zeros_like(self._groups[:, :1])
         self.places, self._place = np.unique(np.hstack([self._groups[:, 1:], which]), axis=0, return_inverse=True)
@@ -229,13 +230,15 @@ class SlotTime:
         seconds = np.array([span.seconds for span in self.spans])
         slots = np.array([span.n_slots for span in self.spans])
         silent = np.clip(slots - np.bincount(start, minlength=len(self.spans)), 0, None)
-        return Ledger(
-            simulating=float(busy.sum()),
-            starting=float((first - offsets).sum()),
-            waiting=float(np.clip(last - first - busy, 0.0, None).sum()),
-            tail=float((ends - last).sum()),
-            unused=float((silent * seconds).sum()),
-        )
+        elsewhere = float((self._busy - (self._end - self._begin)).sum())
+        idle = [
+            float((ends - last).sum()),
+            float((silent * seconds).sum()),
+            float(np.clip(last - first - busy, 0.0, None).sum()),
+        ]
+        (tail, unused, waiting), moved = _take(idle, elsewhere)
+        starting = float((first - offsets).sum())
+        return Ledger(float(busy.sum()) + moved, starting, waiting, tail, unused)
 
     def timeline(self, n_bins: int, max_rows: int, hosts: Sequence[str]) -> Timeline:
         """Return how busy slots were, aggregated until they fit.
@@ -268,6 +271,25 @@ class SlotTime:
         """Moments of the clock in each of so many equal parts of the running time."""
         limits = (0.0, max(self.clock.total_s, 1e-9))
         return np.histogram(moments, n_bins, limits)[0].astype(np.int64)
+
+
+def _end_before(group: Integers, end: Floats) -> Floats:
+    """When the result before each, of the same slot, ended; -inf before the first."""
+    order = np.lexsort((end, group))
+    before = np.full(len(end), -np.inf)
+    is_same = group[order[1:]] == group[order[:-1]]
+    before[order[1:][is_same]] = end[order[:-1][is_same]]
+    return before
+
+
+def _take(amounts: list[float], wanted: float) -> tuple[list[float], float]:
+    """Take so much from some amounts, from the first one as far as it goes; return what is left, and how much."""
+    left, missing = [], wanted
+    for amount in amounts:
+        taken = min(amount, missing)
+        left.append(amount - taken)
+        missing -= taken
+    return left, wanted - missing
 
 
 @dataclass(frozen=True)

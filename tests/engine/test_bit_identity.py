@@ -42,11 +42,12 @@ def short_config(tmp_path: Path, n_days: int = 200, **changes: object) -> Path:
     return path
 
 
-def run(*arguments: str) -> None:
+def run(*arguments: str) -> str:
     command = [sys.executable, "-m", "mosaic_mpi", "run", *arguments]
     environment = {**os.environ, "PYTHONFAULTHANDLER": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def direct(tmp_path: Path, config: Path, locations: list[str], parameters: dict[str, object], seed: int):
@@ -131,6 +132,23 @@ def test_layout_and_interruptions_change_nothing_but_times_and_places(tmp_path: 
     assert np.array_equal(a.table("simulations/checksum"), b.table("simulations/checksum"))
     for name in ("reported_cases", "W"):
         assert a.channel(name).identical(b.channel(name))
+
+
+def test_iterations_that_ran_apart_are_those_of_the_whole_simulation(tmp_path: Path) -> None:
+    """Two simulations on three slots are shared out by iterations, those of one slot never."""
+    config = short_config(tmp_path, n_days=120)
+    common = ("--config", str(config), "--locations", "ETH,KEN", "--n-simulations", "2")
+    common = (*common, "--save", "reported_cases,reported_deaths,W")
+    whole, apart = tmp_path / "whole.h5", tmp_path / "apart.h5"
+    assert "shared out" not in run(*common, "--slots", "1", "--output", str(whole))
+    assert "2 simulations were shared out by iterations" in run(*common, "--slots", "3", "--output", str(apart))
+    a, b = mosaic_mpi.open(str(whole)), mosaic_mpi.open(str(apart))
+    assert a.parameters().equals(b.parameters())
+    assert a.likelihoods().equals(b.likelihoods())
+    assert np.array_equal(a.table("simulations/checksum"), b.table("simulations/checksum"))
+    for name in ("reported_cases", "reported_deaths", "W"):
+        assert a.channel(name).identical(b.channel(name))
+    assert b.verify() == []
 
 
 def kill_when_some_are_done(arguments: list[str], output: Path, n_done: int) -> None:

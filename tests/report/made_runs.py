@@ -43,7 +43,7 @@ def add(
         records["likelihood"] = likelihood
         records["iteration_likelihood"] = np.asarray(likelihood)[:, None]
     attempts = np.ones(len(records), np.int32)
-    store.add(records, memoryview(series), rank, store.host_row(host), attempts)
+    store.add(records, [memoryview(series)], rank, store.host_row(host), attempts)
     store.commit()
 
 
@@ -152,7 +152,11 @@ def many_starts(folder: Path) -> str:
         record = records[row : row + 1].copy()
         record["elapsed_s"], record["finished_at"] = 5.0, began + 7.0
         store.add(
-            record, memoryview(series[row * size : (row + 1) * size]), 0, store.host_row("here"), np.ones(1, np.int32)
+            record,
+            [memoryview(series[row * size : (row + 1) * size])],
+            0,
+            store.host_row("here"),
+            np.ones(1, np.int32),
         )
         store.commit()
         store.note(state=layout.STOPPED, ended_at=began + 10.0, last_commit_at=began + 10.0)

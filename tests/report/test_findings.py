@@ -80,7 +80,7 @@ def test_bands_are_those_of_the_weighted_simulations(tmp_path: Path, n_days: int
     days = np.ones((2, 1, n_days), np.int32)
     chunks = [compress(days * np.array([[row + 1], [2 * row + 2]], np.int32)) for row in range(10)]
     records["row"], records["series_bytes"] = np.arange(10), [[len(chunk)] for chunk in chunks]
-    store.add(records, memoryview(b"".join(chunks)), 0, store.host_row("here"), np.ones(10, np.int32))
+    store.add(records, [memoryview(b"".join(chunks))], 0, store.host_row("here"), np.ones(10, np.int32))
     store.commit()
     weights = np.zeros(10)
     weights[[3, 7]] = 0.5

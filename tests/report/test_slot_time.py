@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -42,6 +43,26 @@ def test_slot_seconds_add_up() -> None:
     assert ledger.unused == pytest.approx(20)
     assert ledger.total == pytest.approx(3 * 20)
     assert ledger.efficiency == pytest.approx(25 / 60)
+
+
+def test_of_a_joined_simulation_the_time_of_its_other_slots_is_not_idle() -> None:
+    """Slots 0 and 1 do one each, then an iteration of the third, 4 s each; slot 2 does nothing but its third one."""
+    spans = [Span(100.0, 100.0, 115.0, 3)]
+    first = completed((0, 0, 0, 0, 101.0, 111.0), (0, 0, 0, 1, 101.0, 110.0))
+    third = completed((0, 0, 0, 0, 103.0, 115.0))  # 12 s, of which 4 in the slot that it names
+    done = Completed(
+        *(np.concatenate([getattr(part, field.name) for part in (first, third)]) for field in fields(Completed))
+    )
+    slots = SlotTime(done, spans)
+    ledger = slots.ledger
+    assert ledger.simulating == pytest.approx(10 + 9 + 12)
+    assert ledger.starting == pytest.approx(2)
+    assert ledger.waiting == pytest.approx(0)
+    assert ledger.tail == pytest.approx(0), "5 s of slot 1, in 4 of which it was at an iteration"
+    assert ledger.unused == pytest.approx(15 - 3)
+    assert ledger.total == pytest.approx(3 * 15)
+    busy = slots.timeline(15, 10, ["node"]).busy
+    assert busy.max() == pytest.approx(2), "no slot is busy twice at a time"
 
 
 def test_a_run_without_results() -> None:

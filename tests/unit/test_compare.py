@@ -115,7 +115,7 @@ def run_with_another_cell(path: Path, plan: RunPlan) -> None:
     records["series_bytes"][5, 0] = len(parts[5])
     store = Store(str(path), plan)
     begin(store)
-    store.add(records, memoryview(b"".join(parts)), 0, store.host_row("here"), np.ones(20, np.int32))
+    store.add(records, [memoryview(b"".join(parts))], 0, store.host_row("here"), np.ones(20, np.int32))
     store.end_start(layout.COMPLETE)
     assert store.fold(lambda: None) is None
     store.close()

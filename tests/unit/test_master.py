@@ -17,7 +17,10 @@ from mosaic_mpi.master import Master
 from mosaic_mpi.messages import Assign, Beat, Broken, Drain, Failure, Message, Ready, Results, Returned, Stop
 from mosaic_mpi.plan import RunPlan
 from mosaic_mpi.progress import Progress
+from mosaic_mpi.records import decompress
 from mosaic_mpi.store import Store
+from mosaic_mpi.units import Units
+from mosaic_mpi.worker import flush_interval_s
 from mosaic_mpi.workqueue import WorkQueue
 
 SILENCE_S = 0.3
@@ -46,12 +49,13 @@ class Directed:
 
     def __init__(self, folder: Path, plan: RunPlan, limit: str = "100%") -> None:
         self.plan = plan
+        self.units = Units(plan.n_iterations)
         self.path = folder / "run.h5"
         self.store = Store(str(self.path), plan)
         begin(self.store)
         self.comm = Ranks()
         self.finished: list[set[int]] = [set(), set(), set()]
-        self.queue = WorkQueue(self.store.status, self.store.failed_attempts, 3)
+        self.queue = WorkQueue(self.store.status, self.store.failed_attempts, 3, n_ranks=3)
         progress = Progress(plan.n_simulations, 0)
         hosts = ["a", "b", "c"]
         failure_limit = FailureLimit.parse(limit)
@@ -66,21 +70,27 @@ class Directed:
 
     def rows_of(self, rank: int) -> list[int]:
         """Rows that a rank has been assigned so far, in order."""
-        found = [message.rows for to, message in self.comm.sent if to == rank and isinstance(message, Assign)]
-        return [int(row) for rows in found for row in rows]
+        found = [message.units for to, message in self.comm.sent if to == rank and isinstance(message, Assign)]
+        return [int(row) for units in found for row in self.units.rows(units)]
 
     def work(self, rank: int) -> None:
         """Have a rank finish all that it has been given."""
         if rows := [row for row in self.rows_of(rank) if row not in self.finished[rank]]:
             self.finish(rank, *rows)
 
-    def finish(self, rank: int, *rows: int) -> None:
+    def finish(self, rank: int, *rows: int, elapsed_s: float = 10.0) -> None:
         """Have a rank send results."""
         self.finished[rank].update(rows)
         records, series = simulate(self.plan, rows)
         records = records.copy()
-        records["elapsed_s"] = 10.0  # nobody is given more than one row at a time
+        records["elapsed_s"] = elapsed_s  # by default, nobody is given more than one row at a time
         self.master.handle(rank, Results(len(records), records.tobytes() + series))
+
+    def settle(self) -> None:
+        """Let the master do what is due, until all that came is stored."""
+        self.master.step(False)
+        while self.store.n_buffered:
+            self.master.step(False)
 
     def fall_silent(self, *speaking: int) -> None:
         """Let time pass in which only some ranks give signs of life."""
@@ -100,7 +110,7 @@ class Directed:
 
 @pytest.fixture
 def directed(tmp_path: Path) -> Iterator[Directed]:
-    run = Directed(tmp_path, make_plan(tmp_path, n_simulations=10))
+    run = Directed(tmp_path, make_plan(tmp_path, n_simulations=10, n_iterations=1))
     yield run
     run.store.close()
 
@@ -117,14 +127,14 @@ def test_a_silent_ranks_rows_go_to_others_and_its_late_results_are_stored_once(d
         directed.master.step(False)
 
     directed.finish(1, row)  # it speaks again, with what it had been at
-    directed.master.step(False)
+    directed.settle()
     assert directed.store.status[row] == 1
     assert directed.master.n_live_slots == 2, "a rank that is back gets work again"
     assert not directed.comm.silent
     assert len(directed.rows_of(1)) > 1
     commits = directed.queue.n_completed
     directed.finish(2, row)  # and now the other one's result of the same
-    directed.master.step(False)
+    directed.settle()
     assert directed.queue.n_completed == commits
     assert directed.attempts()[row] == 1
 
@@ -153,11 +163,99 @@ def test_a_late_failure_of_a_rank_given_up_blames_nobody(directed: Directed) -> 
     while row not in directed.rows_of(2):
         directed.work(2)
         directed.master.step(False)
-    directed.master.handle(1, Failure(row, "exception", "late"))
-    directed.master.handle(1, Returned(np.array([row])))
+    directed.master.handle(1, Failure(2 * row, "exception", "late"))
+    directed.master.handle(1, Returned(np.array([2 * row])))
     directed.finish(2, row)
-    directed.master.step(False)
+    directed.settle()
     assert directed.attempts()[row] == 1
+
+
+def test_a_rank_that_is_back_may_bring_a_row_twice_in_one_message(directed: Directed) -> None:
+    """It was given the row again, before it had told that it had run it already."""
+    directed.ready(0, 1, 1)
+    directed.master.step(False)
+    (row,) = directed.rows_of(1)
+    directed.fall_silent(2)
+    directed.finish(1, row, row)
+    directed.settle()
+    assert directed.queue.n_completed == 1
+    assert directed.store.status.sum() == 1
+    assert directed.attempts()[row] == 1
+
+
+def test_of_results_that_come_together_those_stored_already_are_left_out(directed: Directed) -> None:
+    """Their series too: what is stored of the others is theirs."""
+    from mosaic_mpi.results import Results as Found
+
+    directed.ready(0, 4, 1)
+    directed.master.step(False)
+    rows = directed.rows_of(1)
+    assert rows == [0, 1, 2, 3]
+    directed.fall_silent(2)
+    while not directed.store.status[1]:
+        directed.work(2)
+        directed.settle()
+        done = {row for row in rows if directed.store.status[row]}
+    directed.finish(1, *rows)
+    directed.finish(2, 9)
+    directed.settle()
+    assert directed.store.status[rows].tolist() == [1] * 4
+    found = Found(directed.path)
+    by = found.table("simulations/rank")[rows].tolist()
+    assert by == [2 if row in done else 1 for row in rows]
+    assert set(by) == {1, 2}
+    read = dict(found.series(np.array([*rows, 9]), ["fake"]))
+    for row in (*rows, 9):
+        records, series = simulate(directed.plan, [row])
+        expected = decompress(series, (directed.plan.n_iterations, *directed.plan.channels[0].shape), "<i4")
+        assert np.array_equal(read[row][0], expected)
+        assert found.table("simulations/likelihood")[row] == records["likelihood"][0]
+
+
+def test_what_a_rank_says_counts_in_its_order(directed: Directed) -> None:
+    """A result before a failure or a return of the same row, all in the messages of one step."""
+    directed.ready(0, 2, 1)
+    directed.master.step(False)
+    first, second = directed.rows_of(1)
+    directed.finish(1, first)
+    directed.master.handle(1, Failure(first, "exception", "no"))
+    directed.finish(1, second)
+    directed.master.handle(1, Returned(np.array([second])))
+    directed.settle()
+    assert directed.store.status[[first, second]].tolist() == [1, 1]
+    assert directed.attempts()[first] == 1
+    assert not directed.store.failed_attempts.any()
+
+
+def test_who_reports_is_given_more_and_nobody_else(directed: Directed) -> None:
+    directed.ready(0, 1, 2)
+    directed.master.step(False)
+    assert (directed.rows_of(1), directed.rows_of(2)) == ([0], [1, 2])
+    directed.finish(1, 0)
+    directed.master.step(False)
+    assert (directed.rows_of(1), directed.rows_of(2)) == ([0, 3, 4], [1, 2])
+
+
+def test_with_plenty_to_do_nobody_waits_for_the_first_answer(tmp_path: Path) -> None:
+    run = Directed(tmp_path, make_plan(tmp_path, n_simulations=100))
+    run.ready(0, 2, 1)
+    run.master.step(False)
+    assert (len(run.rows_of(1)), len(run.rows_of(2))) == (4, 2)
+    run.finish(1, 0)  # they turn out to be long
+    run.master.step(False)
+    assert (len(run.rows_of(1)), len(run.rows_of(2))) == (4, 2)
+    run.store.close()
+
+
+def test_fast_simulations_are_handed_out_by_what_a_fraction_of_a_second_takes(tmp_path: Path) -> None:
+    run = Directed(tmp_path, make_plan(tmp_path, n_simulations=2000))
+    run.ready(0, 2, 1)
+    run.master.step(False)
+    run.finish(1, 0, elapsed_s=0.01)
+    run.master.step(False)
+    held = len(run.rows_of(1)) - 1
+    assert held == pytest.approx(2 + 2 * 2 * (0.1 + flush_interval_s(3)) / 0.01, abs=1)
+    run.store.close()
 
 
 def test_a_stall_of_rank_0_itself_blames_nobody(directed: Directed) -> None:
@@ -177,7 +275,7 @@ def test_a_dead_rank_stays_dead(directed: Directed) -> None:
     directed.finish(1, row)  # its last message, received after its death was known
     directed.master.step(False)
     directed.master.handle(1, Beat())
-    directed.master.step(False)
+    directed.settle()
     assert directed.master.n_live_slots == 1
     assert directed.store.status[row] == 1, "what it had sent counts"
     directed.master.stop_workers()
@@ -222,12 +320,12 @@ def test_ranks_that_have_not_reported_yet_are_waited_for(directed: Directed) -> 
 
 
 def test_the_failure_limit_drains(tmp_path: Path) -> None:
-    run = Directed(tmp_path, make_plan(tmp_path, n_simulations=10), limit="1")
+    run = Directed(tmp_path, make_plan(tmp_path, n_simulations=10, n_iterations=1), limit="1")
     run.ready(0, 1, 1)
     run.master.step(False)
     (row,) = run.rows_of(1)
     for attempt in range(1, 4):
-        run.master.handle(1, Failure(row, "exception", "ValueError: no"))
+        run.master.handle(1, Failure(2 * row, "exception", "ValueError: no"))
         while run.rows_of(1).count(row) == attempt and not run.master.has_failed_too_often:
             run.finished[1].add(row)
             run.work(1)

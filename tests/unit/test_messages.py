@@ -21,6 +21,7 @@ from mosaic_mpi.messages import (
     decode,
     encode,
 )
+from mosaic_mpi.worker import flush_interval_s
 
 PLAIN: list[Message] = [
     Hello("node1", (0, 5), 8, float("inf"), "digest"),
@@ -39,12 +40,12 @@ def test_plain_messages_arrive_as_they_were(message: Message) -> None:
 
 
 @pytest.mark.parametrize("kind", [Assign, Returned])
-@pytest.mark.parametrize("rows", [[], [5], [2**40, 1, 0]])
-def test_rows_arrive_in_order(kind: type[Assign] | type[Returned], rows: list[int]) -> None:
-    arrived = decode(kind.kind, bytearray(encode(kind(np.array(rows, dtype=np.int64)))))
+@pytest.mark.parametrize("units", [[], [5], [2**40, 1, 0]])
+def test_units_arrive_in_order(kind: type[Assign] | type[Returned], units: list[int]) -> None:
+    arrived = decode(kind.kind, bytearray(encode(kind(np.array(units, dtype=np.int64)))))
     assert type(arrived) is kind
-    assert arrived.rows.tolist() == rows
-    assert arrived.rows.dtype == np.int64
+    assert arrived.units.tolist() == units
+    assert arrived.units.dtype == np.int64
 
 
 @pytest.mark.parametrize("payload", [b"", b"abc", bytes(range(256)) * 40])
@@ -63,3 +64,11 @@ def test_kinds_are_tags_that_mpi_guarantees_each_its_own() -> None:
     kinds = [kind.kind for kind in messages.Message.__args__]
     assert len(set(kinds)) == len(kinds) == 10
     assert all(0 < kind < 32767 for kind in kinds)
+
+
+@pytest.mark.parametrize(
+    ("n_ranks", "seconds"), [(1, 0.02), (68, 0.02), (500, 0.1), (834, 0.1668), (8193, 0.25)], ids=lambda n: str(n)
+)
+def test_the_more_ranks_the_longer_each_collects_results(n_ranks: int, seconds: float) -> None:
+    """Lest rank 0 drown in messages; but a fraction of a second at most."""
+    assert flush_interval_s(n_ranks) == pytest.approx(seconds)

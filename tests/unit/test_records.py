@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mosaic_mpi.records import checksum, compress, decompress, record_dtype
+from mosaic_mpi.records import checksum, compress, compress_iteration, decompress, join_iterations, record_dtype
 
 GENERATOR = np.random.default_rng(1)
 ARRAYS: dict[str, NDArray[np.generic]] = {
@@ -51,10 +51,16 @@ def test_decompress_undoes_compress(name: str) -> None:
     assert again.tobytes() == np.ascontiguousarray(array).tobytes()
 
 
+@pytest.mark.parametrize("name", ARRAYS)
+def test_iterations_compressed_apart_join_into_the_same_bytes(name: str) -> None:
+    packed = [compress_iteration(array) for array in ARRAYS[name]]
+    assert join_iterations(packed) == compress(ARRAYS[name])
+
+
 @pytest.mark.parametrize(("n_iterations", "n_parameters", "n_channels"), [(1, 0, 0), (3, 5, 2), (2, 0, 1)])
 def test_a_record_is_packed_without_gaps(n_iterations: int, n_parameters: int, n_channels: int) -> None:
     dtype = record_dtype(n_iterations, n_parameters, n_channels)
-    assert dtype.itemsize == 8 * (5 + n_channels + n_iterations + n_parameters)
+    assert dtype.itemsize == 8 * (6 + n_channels + n_iterations + n_parameters)
     assert np.zeros(2, dtype)["parameters"].shape == (2, n_parameters)
 
 

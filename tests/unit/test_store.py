@@ -147,7 +147,7 @@ def test_places_times_and_attempts_are_kept(path: Path, plan: RunPlan) -> None:
     begin(store)
     records, series = simulate(plan, [2])
     host = store.host_row("node7")
-    store.add(records, memoryview(series), 12, host, np.array([3], np.int32))
+    store.add(records, [memoryview(series)], 12, host, np.array([3], np.int32))
     store.commit()
     entry = Results(path).simulations().loc[3]
     assert (entry["status"], entry["rank"], entry["host"], entry["attempts"]) == ("completed", 12, "node7", 3)

@@ -37,7 +37,7 @@ def add_at(store: Store, plan: RunPlan, rows: list[int], finished_at: list[float
     records["finished_at"] = finished_at
     for name, value in fields.items():
         records[name] = value
-    store.add(records, memoryview(series), 0, store.host_row("here"), np.ones(len(rows), np.int32))
+    store.add(records, [memoryview(series)], 0, store.host_row("here"), np.ones(len(rows), np.int32))
     store.commit()
 
 

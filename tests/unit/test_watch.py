@@ -87,7 +87,7 @@ def test_the_recent_rate_forgets_a_fast_beginning(path: str, tmp_path: Path) -> 
     records["finished_at"] = np.concatenate(
         [np.linspace(now - 999, now - 990, 100), now - np.arange(99, -1, -1) * 9.0]
     )
-    store.add(records, memoryview(series), 0, store.host_row("here"), np.ones(200, np.int32))
+    store.add(records, [memoryview(series)], 0, store.host_row("here"), np.ones(200, np.int32))
     store.commit()
     summary = summarise(path)
     assert summary.simulations_per_s == pytest.approx(0.2, rel=0.01)
