@@ -57,8 +57,8 @@ def dry_run(options: RunOptions) -> int:
     slots = allocate([hello] * launcher.n_ranks, options.slots)
     hidden = hidden_cores([hello], options.slots)
     print(_text(plan, options, state, n_to_do, trial, slots))
-    if hidden:
-        print(f"note         {hidden}")
+    for note in (*([hidden] if hidden else []), *plan.notes):
+        print(f"note         {note}")
     return EXIT_COMPLETE
 
 
