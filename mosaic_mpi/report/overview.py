@@ -165,12 +165,20 @@ def _findings(snapshot: Snapshot) -> str:
     )
 
 
+def completed_per_s(snapshot: Snapshot) -> float | None:
+    """Completed simulations a second of the latest start, over the time that `status` counts; None: no result."""
+    rate, latest = snapshot.summary.simulations_per_s, len(snapshot.summary.starts) - 1
+    n_completed = int((snapshot.completed.start == latest).sum())
+    n_ended = n_completed + int((snapshot.failed_start == latest).sum())
+    return None if rate is None or not n_ended else rate * n_completed / n_ended
+
+
 def key_figures(snapshot: Snapshot, cost: Cost, ledger: Ledger) -> list[KeyFigure]:
     """Return the numbers of the first screen."""
     completed = snapshot.completed
     finite = completed.likelihood[np.isfinite(completed.likelihood)]
     weights = importance.normalised(completed.likelihood)
-    rate = snapshot.summary.simulations_per_s
+    rate = completed_per_s(snapshot)
     median = float(np.median(completed.elapsed_s)) if len(completed) else math.nan
     return [
         KeyFigure("Completed", say.whole(len(completed)), f"of {say.count(snapshot.n_simulations, 'simulation')}"),
@@ -180,10 +188,10 @@ def key_figures(snapshot: Snapshot, cost: Cost, ledger: Ledger) -> list[KeyFigur
             f"{say.whole(int(snapshot.failed_attempts.sum()))} failed attempts",
         ),
         KeyFigure("Cost", say.number(cost.core_s / 3600), f"core-hours (slots {say.TIMES} time)"),
-        KeyFigure("Efficiency", say.percent(ledger.efficiency), "busy by all slot time"),
+        KeyFigure("Efficiency", say.percent(ledger.efficiency), "of slot time in completed ones"),
         KeyFigure("Simulation", say.span(median), "in a slot, median"),
         KeyFigure(
-            "Throughput", "none" if rate is None else say.number(3600 * rate), "simulations an hour, latest start"
+            "Throughput", "none" if rate is None else say.number(3600 * rate), "completed an hour, latest start"
         ),
         KeyFigure("Best fit", say.likelihood(float(finite.max())) if len(finite) else "none", "log-likelihood"),
         KeyFigure("Effective size", say.number(importance.kish(weights)) if len(finite) else "none", "draws, Kish"),
