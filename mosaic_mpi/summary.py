@@ -23,6 +23,7 @@ from mosaic_mpi.error_kinds import by_kind
 from mosaic_mpi.errors import EXIT_COMPLETE, EXIT_INTERNAL, EXIT_STOPPED
 from mosaic_mpi.holder import read_holder
 from mosaic_mpi.lock import describe_holder
+from mosaic_mpi.plan import spans
 from mosaic_mpi.standing import Standing, duration
 
 _OVERLOADED = 0.8
@@ -69,6 +70,8 @@ class Summary:
         Counts of simulations; pending ones are neither completed nor failed.
     complete : bool
         Whether none is pending.
+    sim_ids : str
+        Their ids, "1-100"; of a piece of a plan "11-20".
     simulations_per_s : float or None
         Of the latest start, failed ones included, from its first assignment to its last result.
     time_left_s : float or None
@@ -112,6 +115,7 @@ class Summary:
     failed: int
     pending: int
     complete: bool
+    sim_ids: str
     simulations_per_s: float | None
     time_left_s: float | None
     last_commit_s: float
@@ -145,6 +149,7 @@ def summarise(path: str) -> Summary:
     with h5file.reading(path) as file:
         header = h5file.read_header(file)
         status = h5file.read_status(file)
+        sim_ids = spans(file["simulations/sim_id"][...])
         likelihood = file["simulations/likelihood"][...][status == layout.COMPLETED]
         starts = _starts(file)
         hosts = [
@@ -169,6 +174,7 @@ def summarise(path: str) -> Summary:
         failed=int(counts[layout.FAILED]),
         pending=pending,
         complete=pending == 0,
+        sim_ids=sim_ids,
         simulations_per_s=rate,
         time_left_s=pending / recent if recent and state == "running" else None,
         last_commit_s=silent_s,
@@ -354,8 +360,8 @@ def as_text(summary: Summary) -> str:
     """Return a summary for people."""
     lines = [
         f"{summary.file}: {summary.state}{_state_details(summary)}",
-        f"  simulations  {summary.n_simulations}: {summary.completed} completed, {summary.failed} failed, "
-        f"{summary.pending} pending",
+        f"  simulations  {summary.n_simulations}{_ids_text(summary)}: {summary.completed} completed, "
+        f"{summary.failed} failed, {summary.pending} pending",
         f"  rate         {_rate_text(summary)}",
         *_last_result_lines(summary),
         f"  likelihood   {_likelihood_text(summary)}",
@@ -366,6 +372,11 @@ def as_text(summary: Summary) -> str:
         *_failure_lines(summary.failures),
     ]
     return "\n".join(lines)
+
+
+def _ids_text(summary: Summary) -> str:
+    """Which simulations of a plan they are, where they are not simply all of them."""
+    return "" if summary.sim_ids in ("1", f"1-{summary.n_simulations}") else f" ({summary.sim_ids})"
 
 
 def _state_details(summary: Summary) -> str:

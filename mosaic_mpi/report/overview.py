@@ -75,7 +75,7 @@ def state(snapshot: Snapshot) -> tuple[str, str]:
 
 def headline(snapshot: Snapshot, cost: Cost, ledger: Ledger) -> list[str]:
     """Return what was run, where, whether it is complete, what it cost and what it found; a sentence or two each."""
-    parts = [_what(snapshot), _standing(snapshot)]
+    parts = [what(snapshot), _standing(snapshot)]
     if snapshot.summary.starts:
         parts.append(_price(snapshot, cost, ledger))
     if snapshot.n_completed:
@@ -83,14 +83,18 @@ def headline(snapshot: Snapshot, cost: Cost, ledger: Ledger) -> list[str]:
     return parts
 
 
-def _what(snapshot: Snapshot) -> str:
+def what(snapshot: Snapshot) -> str:
+    """Say what was run."""
     header, plan = snapshot.results.header, snapshot.summary.plan
     n = len(header.locations)
     where = say.some(header.locations) if n <= 7 else f"{n} locations"
     days = say.count(len(header.dates), "day")
     saved = f", saving {say.some(plan['save'])}" if plan["save"] else ""
+    ids = snapshot.summary.sim_ids
+    piece = "" if ids in ("1", f"1-{snapshot.n_simulations}") else f" (numbers {ids.replace('-', say.DASH)})"
+    count = say.count(snapshot.n_simulations, "simulation") + piece
     return (
-        f"{say.count(snapshot.n_simulations, 'simulation')} of {say.count(header.n_iterations, 'iteration')} each "
+        f"{count} of {say.count(header.n_iterations, 'iteration')} each "
         f"for {where} over {days} ({_unbroken(header.dates[0])} to {_unbroken(header.dates[-1])}), "
         f"{source_words(plan['parameters'])}{saved}."
     )

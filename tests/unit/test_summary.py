@@ -16,6 +16,8 @@ from mosaic_mpi import layout
 from mosaic_mpi.errors import InputError
 from mosaic_mpi.plan import RunPlan
 from mosaic_mpi.progress import duration
+from mosaic_mpi.report import overview
+from mosaic_mpi.report.snapshot import take
 from mosaic_mpi.store import Store
 from mosaic_mpi.summary import as_json, as_text, kinds_of_failures, summarise
 from mosaic_mpi.watch import watch_line
@@ -171,6 +173,20 @@ def test_texts_that_differ_in_numbers_only_are_one_kind_for_people(path: str, pl
     text = as_text(summary)
     assert text.index("    3 x exception:") < text.index("    2 x killed:")
     assert 'error="3 x exception: ValueError: simulation 1 at 0x7f1a: rho"' in watch_line(summary)
+
+
+@pytest.mark.parametrize(
+    ("simulations", "ids", "shown"),
+    [(None, "1-8", "simulations  8: "), ((3, 6), "3-6", "simulations  4 (3-6): "), ((1, 1), "1", "simulations  1: ")],
+)
+def test_a_piece_says_which_simulations_it_has(
+    tmp_path: Path, path: str, simulations: tuple[int, int] | None, ids: str, shown: str
+) -> None:
+    finished_run(Path(path), make_plan(tmp_path, 8, simulations=simulations))
+    summary = summarise(path)
+    assert summary.sim_ids == ids
+    assert shown in as_text(summary)
+    assert ("(numbers 3\N{EN DASH}6)" in overview.what(take(path))) == (ids == "3-6")
 
 
 def test_a_complete_run_tells_of_its_failures(path: str, plan: RunPlan) -> None:
