@@ -18,7 +18,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,7 +160,6 @@ def measure(peer: Peer, launchers: dict[str, Mpi], options: argparse.Namespace, 
         variables |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
         measured = Measured(words, variables, folder)
         code = measured.wait(_LIMIT_S)
-        ended = time.time()
         try:
             found = json.loads((Path(folder) / "answer.json").read_text())
         except OSError:
@@ -173,7 +171,7 @@ def measure(peer: Peer, launchers: dict[str, Mpi], options: argparse.Namespace, 
     if len(results) != options.n_simulations:
         raise RuntimeError(f"{peer.title}: {len(results)} of {options.n_simulations} simulations")
     return {
-        **peer_results.measures(results, options.slots, found.get("began", measured.began), ended),
+        **peer_results.measures(results, options.slots, found.get("began", measured.began), measured.ended),
         "peak_bytes": measured.peak_bytes,
         "likelihoods": {result["sim_id"]: result["likelihoods"] for result in results},
     }

@@ -30,7 +30,14 @@ class Measured:
     variables : dict
         Environment.
     folder : str
-        Where it runs.
+        Where it runs, and leaves what it prints in output.txt.
+
+    Attributes
+    ----------
+    began, ended : float
+        Seconds since 1970.
+    peak_bytes : int
+        Every two seconds, the sum over all processes is taken.
     """
 
     def __init__(self, command: list[str], variables: dict[str, str], folder: str) -> None:
@@ -38,6 +45,7 @@ class Measured:
         self._members: set[int] = set()
         self._others: set[int] = set()
         self.peak_bytes = 0
+        self.ended = 0.0
         self._done = threading.Event()
         marked = {**variables, VARIABLE: self._mark}
         self.began = time.time()
@@ -51,14 +59,17 @@ class Measured:
         code: int | None = None
         with contextlib.suppress(subprocess.TimeoutExpired):
             code = self.process.wait(limit_s)
+        self.ended = time.time()
         self._done.set()
         self._watcher.join()
         deadline = time.monotonic() + (_LINGER_S if code is not None else 0.0)
         while self._living() and time.monotonic() < deadline:
             time.sleep(0.1)
-        for pid in self._living():
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
+        while lingering := self._living():
+            for pid in lingering:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)
         self.process.wait()
         return code
 

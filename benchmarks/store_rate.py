@@ -8,6 +8,7 @@ saved time series of one country. No MPI and no engine: this is rank 0's hand al
 
 from __future__ import annotations
 
+import argparse
 import json
 import tempfile
 import time
@@ -58,6 +59,7 @@ def measure(batch: int, saved: bool) -> dict[str, float]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     report = [measure(batch, saved) for saved in (False, True) for batch in (1, 16, 256)]
     print(json.dumps(report, indent=1))
 
