@@ -217,6 +217,8 @@ def main() -> int:
         document = json.loads(path.read_text())
         if document["options"] != asked:
             raise SystemExit(f"{path}: was made with other options: {document['options']}")
+    if options.rounds == 0:
+        write(document, path, reasons)
     for _ in range(options.rounds):
         document["rounds"].append(one_round(names, launchers, options))
         write(document, path, reasons)
@@ -243,7 +245,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", type=_names, default=list(PEERS), help=f"comma-separated, of: {', '.join(PEERS)}")
     parser.add_argument("--what", type=lambda text: text.split(","), default=["simulations", "empty"])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="0 with --append: make table and plot anew")
     parser.add_argument("--n-simulations", type=int, default=24)
     parser.add_argument("--n-iterations", type=int, default=3)
     parser.add_argument("--locations", type=lambda text: text.split(","), help="default: the engine's 40 countries")

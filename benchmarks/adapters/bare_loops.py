@@ -1,7 +1,7 @@
 """The ideal: a process a core, each of which runs its share of the simulations in a loop, and nothing else.
 
 With empty units of work: what mosaic_mpi's own empty unit costs without any dispatch, that is, a stand-in simulation
-of one country (34 parameters drawn, scored, packed into the bytes that travel).
+of one country (a parameter from a table, a random likelihood, packed into the bytes that travel).
 """
 
 import chunk
@@ -36,7 +36,8 @@ def stand_in_s(n: int) -> float:
     """Seconds for so many stand-in simulations, one after the other."""
     from mosaic_mpi.simulation import Simulation
 
-    simulation = Simulation(work.slot_plan("fake:seconds=0", ["ETH"], n, 1), 0)
+    stand_in = {"simulator": "fake:seconds=0", "locations": ("ETH",), "n_iterations": 1}
+    simulation = Simulation(work.slot_plan(**stand_in, samples=work.smallest_samples(n)), 0)
     simulation.run(0)
     began = time.perf_counter()
     for row in range(n):

@@ -1,6 +1,6 @@
 """mosaic_mpi itself, as a user starts it, with or without a launcher; what it has done is read from its results file.
 
-Its empty unit of work is a stand-in simulation of one country: 34 parameters drawn, and a scored result stored.
+Its empty unit of work is a stand-in simulation of one country: a parameter from a table, and a stored result.
 """
 
 import json
@@ -17,7 +17,7 @@ def main() -> None:
     slots = "1" if order.mpirun else str(order.n_slots)
     command = [*order.mpirun, order.python, "-m", "mosaic_mpi", "run", "--output", output, "--slots", slots]
     if order.n_empty:
-        command += ["--locations", "ETH", "--n-iterations", "1", "--n-simulations", str(order.n_empty)]
+        command += ["--locations", "ETH", "--n-iterations", "1", "--samples", work.smallest_samples(order.n_empty)]
         subprocess.run(command, check=True, env={**os.environ, "MOSAIC_MPI_FAKE": "seconds=0"})
         status = [order.python, "-m", "mosaic_mpi", "status", "--json", output]
         found = json.loads(subprocess.run(status, check=True, capture_output=True).stdout)

@@ -77,18 +77,19 @@ def folder() -> Path:
     return Path(os.environ[VARIABLE]).parent
 
 
-def slot_plan(simulator: str, locations: list[str] | None, n_simulations: int, n_iterations: int) -> Any:
+def slot_plan(**options: Any) -> Any:
     """The plan that `mosaic_mpi run` makes of the same options, as a slot gets it."""
     from mosaic_mpi import environment
     from mosaic_mpi.plan_inputs import PlanOptions, load_plan
 
-    options = PlanOptions(
-        locations=tuple(locations) if locations else None,
-        n_simulations=n_simulations,
-        n_iterations=n_iterations,
-        simulator=simulator,
-    )
-    return load_plan(options, environment.engine_versions()).slot_plan()
+    return load_plan(PlanOptions(**options), environment.engine_versions()).slot_plan()
+
+
+def smallest_samples(n: int) -> str:
+    """Write a table of parameters that gives one value to each of n simulations; return its path."""
+    path = folder() / "samples.csv"
+    path.write_text("sim,rho\n" + "".join(f"{sim_id},0.2\n" for sim_id in range(1, n + 1)))
+    return str(path)
 
 
 class _StockIterations:
@@ -115,7 +116,8 @@ class _StockIterations:
 @functools.cache
 def prepare() -> tuple[Any, Any]:
     """Prepare this worker, once: the plan, and what runs its iterations."""
-    plan = slot_plan("laser", order().locations, order().n_simulations, order().n_iterations)
+    locations = tuple(order().locations) if order().locations else None
+    plan = slot_plan(locations=locations, n_simulations=order().n_simulations, n_iterations=order().n_iterations)
     if order().engine == "stock":
         return plan, _StockIterations(plan)
     from mosaic_mpi.simulation import make_iterations
