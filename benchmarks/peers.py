@@ -15,6 +15,7 @@ import argparse
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -96,11 +97,8 @@ class Mpi:
 def find_mpi(programs: Sequence[str]) -> dict[str, Mpi]:
     """Tell launchers apart by what they say of themselves; the interpreter is the one beside it, if there is one."""
     found: dict[str, Mpi] = {}
-    for program in programs:
-        try:
-            said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
-        except OSError:
-            continue
+    for program in filter(None, map(shutil.which, programs)):
+        said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
         beside = Path(program).parent / "python"
         python = str(beside.absolute()) if beside.exists() else sys.executable
         name = "MPICH" if "HYDRA" in said else "Open MPI"
