@@ -110,6 +110,7 @@ def summarise(rounds: Sequence[Mapping[str, Any]], reference: str) -> dict[str, 
 _COLUMNS = (
     ("simulations/s", "simulations_per_s", "{:.3f}", 1.0),
     ("of the bare loops", "ratio", "{:.3f}", 1.0),
+    ("beside a bare loop", "beside", "{:.3f}", 1.0),
     ("slots busy", "busy_share", "{:.3f}", 1.0),
     ("first result, s", "first_result_s", "{:.1f}", 1.0),
     ("peak memory, MiB", "peak_bytes", "{:.0f}", 2**-20),

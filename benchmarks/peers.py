@@ -4,9 +4,10 @@
     python -m venv .venv-mpich && .venv-mpich/bin/pip install '.[mpich]'
     .venv-peers/bin/python benchmarks/peers.py --mpirun .venv-mpich/bin/mpirun
 
-Each round runs every peer once, on simulations and on empty units of work. With --append, rounds join those of the
-file, so that a long comparison can be made in pieces; ratios are always to the bare loops of the same round. A peer
-that lacks a package or program is left out, and told with what brings it.
+Each round runs every peer once, on simulations and on empty units of work, and once more with one slot on one core
+while a bare loop runs on the other, which tells small differences on a machine whose speed wanders. With --append,
+rounds join those of the file, so that a long comparison can be made in pieces; ratios are always to the bare loops of
+the same round. A peer that lacks a package or program is left out, and told with what brings it.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ import importlib.util
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +37,7 @@ from mosaic_mpi import environment
 HERE = Path(__file__).parent
 _LIMIT_S = 600.0
 REFERENCE = "bare loops"
+WHAT = ("simulations", "empty", "beside")
 ASKED = ("slots", "n_simulations", "n_iterations", "locations", "engine", "chunk")
 """Options that rounds of one file have in common."""
 
@@ -133,8 +137,10 @@ def command(peer: Peer, launchers: dict[str, Mpi], n_slots: int) -> tuple[list[s
     return [*launch, mpi.python, "-m", "mpi4py.futures", script], [], mpi.python
 
 
-def measure(peer: Peer, launchers: dict[str, Mpi], options: argparse.Namespace, n_empty: int) -> dict[str, Any]:
-    """Run a peer once, on simulations or on empty units of work.
+def measure(
+    peer: Peer, launchers: dict[str, Mpi], options: argparse.Namespace, n_empty: int, core: int | None = None
+) -> dict[str, Any]:
+    """Run a peer once, on simulations or on empty units of work; with a core, on that alone.
 
     Raises
     ------
@@ -142,6 +148,7 @@ def measure(peer: Peer, launchers: dict[str, Mpi], options: argparse.Namespace, 
         With the end of what it printed.
     """
     words, mpirun, python = command(peer, launchers, options.slots)
+    words = words if core is None else ["taskset", "--cpu-list", str(core), *words]
     order = Order(
         n_slots=options.slots,
         n_simulations=options.n_simulations,
@@ -175,6 +182,23 @@ def measure(peer: Peer, launchers: dict[str, Mpi], options: argparse.Namespace, 
     }
 
 
+def beside(peer: Peer, launchers: dict[str, Mpi], options: argparse.Namespace) -> dict[str, Any]:
+    """Run a peer on one core while a bare loop runs on another, then the other way round.
+
+    So a machine that is slower in one minute than in the next is so to both. Whatever the peer has besides its one
+    slot shares the slot's core.
+    """
+    alone = argparse.Namespace(**{**vars(options), "slots": 1, "n_simulations": options.n_simulations // 2})
+    first, second = environment.allowed_cores()[:2]
+    ratios = []
+    for cores in ((first, second), (second, first)):
+        with ThreadPoolExecutor(2) as both:
+            mine = both.submit(measure, peer, launchers, alone, 0, cores[0])
+            bare = both.submit(measure, PEERS[REFERENCE], launchers, alone, 0, cores[1])
+        ratios.append(mine.result()["simulations_per_s"] / bare.result()["simulations_per_s"])
+    return {"beside": statistics.fmean(ratios)}
+
+
 def one_round(names: Sequence[str], launchers: dict[str, Mpi], options: argparse.Namespace) -> dict[str, Any]:
     """Run the reference and some peers once each."""
     found: dict[str, Any] = {}
@@ -185,6 +209,8 @@ def one_round(names: Sequence[str], launchers: dict[str, Mpi], options: argparse
                 found[name] |= measure(peer, launchers, options, 0)
             if "empty" in options.what and peer.n_empty:
                 found[name] |= measure(peer, launchers, options, peer.n_empty)
+            if "beside" in options.what and name in names:
+                found[name] |= beside(peer, launchers, options)
         except RuntimeError as error:
             if name == REFERENCE:
                 raise
@@ -242,7 +268,7 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", type=_names, default=list(PEERS), help=f"comma-separated, of: {', '.join(PEERS)}")
-    parser.add_argument("--what", type=lambda text: text.split(","), default=["simulations", "empty"])
+    parser.add_argument("--what", nargs="+", choices=WHAT, default=list(WHAT))
     parser.add_argument("--rounds", type=int, default=3, help="0 with --append: make table and plot anew")
     parser.add_argument("--n-simulations", type=int, default=24)
     parser.add_argument("--n-iterations", type=int, default=3)
