@@ -27,7 +27,7 @@ from machine import machine
 HERE = Path(__file__).parent
 JOBS = HERE.parent / "jobs"
 _STUDIES = ("strong", "weak")
-_SECONDS = 0.25
+_SECONDS = 0.2
 """Length of an iteration; a simulation has one."""
 _SLOTS_PER_NODE = 8
 _JOB_LIMIT_S = 150.0
@@ -113,7 +113,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--what", nargs="+", choices=("here", "slurm"), default=["here", "slurm"])
     parser.add_argument("--study", nargs="+", choices=_STUDIES, default=list(_STUDIES))
-    parser.add_argument("--slots", nargs="+", type=int, default=[2, 4, 8, 16, 32, 64], help="sizes on this machine")
+    parser.add_argument("--slots", nargs="+", type=int, default=[8, 16, 32, 64, 128], help="sizes on this machine")
     parser.add_argument("--per-slot", type=int, default=12, help="simulations for a slot of the largest size")
     parser.add_argument("--python", default=sys.executable, help="whose MPI the Slurm jobs use")
     parser.add_argument("--output", default=str(HERE / "results" / "scaling.json"))
