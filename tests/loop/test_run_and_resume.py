@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -241,6 +242,20 @@ def test_a_dry_run_tells_its_figures_and_touches_nothing(cli: Cli, config: str, 
     assert "core-hours" in lines["work"]
     assert "MiB" in lines["file"]
     assert not cli.survivors()
+
+
+def test_a_dry_run_plans_for_slots_that_are_not_here(cli: Cli, config: str) -> None:
+    """And says how large the file will be, which can be looked at."""
+    arguments = ("run", "--config", config, "--n-simulations", "300", "--save", "fake", "--output", "r.h5")
+    done = cli(*arguments, "--slots", "8192", "--dry-run", fake="seconds=0.05")
+    assert done.returncode == 0, done.stderr
+    n_cores = len(os.sched_getaffinity(0))
+    assert re.search(rf"8192 on 1 ranks; tried on [1-{n_cores}] at once", done.stdout)
+    assert "then 1 simulations a slot" in done.stdout
+    told = re.search(r"new; ([\d.]+) MiB when complete", done.stdout)
+    assert told is not None
+    assert cli(*arguments).returncode == 0
+    assert float(told[1]) * 2**20 == pytest.approx(os.path.getsize(cli.folder / "r.h5"), rel=0.02)
 
 
 def test_a_dry_run_finds_what_a_run_would_refuse(cli: Cli, config: str, tmp_path: Path) -> None:
