@@ -3,8 +3,8 @@
 Owns the clock of a run, which leaves out the pauses between starts, and the accounting of slot seconds. A slot is
 busy while it simulates what was completed; the file does not record when and for how long failed attempts ran, nor
 those that a kill cut short, so they are part of the rest. Of a simulation whose iterations ran in several slots it
-records the time of all of them and the place of the last: what does not fit in there was spent in others, which seem to
-wait for the end meanwhile. Pure NumPy.
+records the time of all of them and the place of the last: what does not fit in there was spent in others, which seem
+to wait for the end meanwhile. Pure NumPy.
 """
 
 from __future__ import annotations
