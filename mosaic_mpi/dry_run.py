@@ -12,6 +12,7 @@ from dataclasses import replace
 from mosaic_mpi import environment, fork_server, h5file, layout, trial
 from mosaic_mpi.allocation import allocate, hidden_cores
 from mosaic_mpi.blueprint import blueprint_of
+from mosaic_mpi.console import show
 from mosaic_mpi.errors import EXIT_COMPLETE, MosaicError
 from mosaic_mpi.forecast import Forecast, Measured, file_bytes, forecast
 from mosaic_mpi.messages import Hello
@@ -56,10 +57,10 @@ def dry_run(options: RunOptions) -> int:
         report(error)
         return error.exit_code
     told = forecast(found, n_to_do, len(slots), sum(slots))
-    print(_text(plan, f"{options.output}: {state}", n_to_do, slots, found, told))
+    show(_text(plan, f"{options.output}: {state}", n_to_do, slots, found, told))
     hidden = hidden_cores([hello], options.slots)
     for note in (*([hidden] if hidden else []), *plan.notes):
-        print(f"note         {note}")
+        show(f"note         {note}")
     return EXIT_COMPLETE
 
 
