@@ -11,6 +11,8 @@ import os
 import sys
 from typing import Protocol, TextIO
 
+from mosaic_mpi.errors import MosaicError
+
 
 class Screen(Protocol):
     """What keeps lines on a terminal that must not be torn."""
@@ -39,6 +41,25 @@ def show_any_text() -> None:
 def visible(line: str) -> str:
     """Show what would steer a terminal as its code."""
     return "".join(letter if letter.isprintable() or letter == "\t" else ascii(letter)[1:-1] for letter in line)
+
+
+def show(text: str) -> None:
+    """Print what a command was asked for to standard output.
+
+    Where nobody reads it to its end (`| head`), that changes no exit code.
+
+    Raises
+    ------
+    MosaicError
+        It cannot be written, as on a full disk.
+    """
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        _silence(sys.stdout)
+    except OSError as error:
+        _silence(sys.stdout)
+        raise MosaicError(f"standard output: cannot be written: {error.strerror}") from None
 
 
 def say(text: str) -> None:

@@ -135,14 +135,25 @@ def render(rows: Sequence[Row], console: Console) -> Any:
     """Return rows as what `rich` draws: never wider than the terminal, never wrapped."""
     from rich.console import Group
 
-    return Group(*(_line(row) if row.share is None else _bar(row, row.share, console) for row in rows))
+    return Group(*(_line(row, console) if row.share is None else _bar(row, row.share, console) for row in rows))
 
 
-def _line(row: Row) -> Any:
+def _line(row: Row, console: Console) -> Any:
     from rich.text import Text
 
     style = "bold red" if row.is_worrying else ""
-    return Text.assemble((_label(row), "dim"), (row.text, style), no_wrap=True, overflow="ellipsis")
+    has_ellipsis = _as_shown("…", console) == "…"
+    return Text.assemble(
+        (_label(row), "dim"),
+        (_as_shown(row.text, console), style),
+        no_wrap=True,
+        overflow="ellipsis" if has_ellipsis else "crop",
+    )
+
+
+def _as_shown(text: str, console: Console) -> str:
+    """Text with the codes that will stand for what the terminal does not know, which count for the width too."""
+    return text.encode(console.encoding, "backslashreplace").decode(console.encoding)
 
 
 def _bar(row: Row, share: float, console: Console) -> Any:
@@ -152,7 +163,7 @@ def _bar(row: Row, share: float, console: Console) -> Any:
 
     width = min(_BAR_COLUMNS, console.width - _LABEL_COLUMNS - len(row.text) - 1)
     if width < _LEAST_BAR_COLUMNS:
-        return _line(row)
+        return _line(row, console)
     line = Table.grid()
     bar = ProgressBar(1.0, share, width, complete_style="green", finished_style="green")
     line.add_row(Text(_label(row), "dim"), bar, f" {row.text}")

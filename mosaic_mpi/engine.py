@@ -6,20 +6,26 @@ imports it. Knows no parameters, no MPI and no file.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import logging
 import threading
 import warnings
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from laser.cholera import calc_model_likelihood as scoring
 from laser.cholera.metapop import model as metapop
+from laser.core import laserframe, propertyset
+from laser.core import random as engine_random
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mosaic_mpi.likelihood import dispersion
 from mosaic_mpi.plan import Channel
+from mosaic_mpi.prepared_model import DERIVED_CHANNELS, PreparedModel, single_draws_agree
 
 _TIME_CHANNELS = (
     *("S", "E", "Isym", "Iasym", "R", "V1", "V2"),
@@ -40,8 +46,8 @@ def quieten() -> None:
     """Stop the engine from writing log files and from formatting what nobody reads.
 
     Importing laser.cholera attaches a file handler that writes ``<timestamp>.log`` into the working
-    directory. And one component formats a debug message with a whole array on many ticks: with a small
-    print threshold that costs next to nothing, and changes no number.
+    directory. And one component formats a debug message with a whole array on many ticks: with a few words in the
+    array's place that costs next to nothing, and changes no number.
     """
     logger = logging.getLogger("laser.cholera")
     for handler in list(logger.handlers):
@@ -51,6 +57,8 @@ def quieten() -> None:
     logger.propagate = False
     logger.setLevel(logging.ERROR)
     np.set_printoptions(threshold=0, edgeitems=1)
+    with contextlib.suppress(TypeError):  # an older NumPy prints two numbers of the array
+        np.set_printoptions(override_repr=lambda array: f"array of {array.dtype}, shape {array.shape}")
     # The engine's (disabled) progress bar would make a named semaphore that outlives a killed slot.
     tqdm.set_lock(threading.RLock())
     warnings.simplefilter("ignore", RuntimeWarning)
@@ -61,22 +69,75 @@ def sum_as_r_does() -> None:
     scoring.nb_size_from_obs_weighted = dispersion
 
 
-def run(values: Mapping[str, Any], seed: int) -> Any:
-    """Run one iteration.
+class Iterations(Protocol):
+    """Runs one parameter set with one seed after another."""
+
+    def run(self, seed: int) -> Any:
+        """Run one iteration.
+
+        Parameters
+        ----------
+        seed : int
+            The engine's seed.
+
+        Returns
+        -------
+        laser.cholera.metapop.model.RInterface
+            Views of the channels, ``[location, time]`` each; good until the next call.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what is not needed any more."""
+        ...
+
+
+class StockIterations:
+    """Iterations by the engine's `run_model`, for an engine that nothing is known of.
 
     Parameters
     ----------
     values : mapping
         A complete config as `mosaic_mpi.config.engine_values` types it.
-    seed : int
-        The engine's seed.
-
-    Returns
-    -------
-    laser.cholera.metapop.model.RInterface
-        Views of the channels, ``[location, time]`` each.
     """
-    return metapop.run_model({**values, **_FORCED, "seed": seed}).results
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = {**values, **_FORCED}
+
+    def run(self, seed: int) -> Any:
+        """See `Iterations.run`."""
+        return metapop.run_model({**self._values, "seed": seed}).results
+
+    def close(self) -> None:
+        """See `Iterations.close`."""
+
+
+def prepare(values: Mapping[str, Any], channels: Collection[str]) -> Iterations:
+    """Set up the iterations of one parameter set.
+
+    Parameters
+    ----------
+    values : mapping
+        A complete config as `mosaic_mpi.config.engine_values` types it.
+    channels : collection of str
+        Those that will be read, beside reported cases and deaths.
+
+    Raises
+    ------
+    Exception
+        Whatever the engine raises over a config that it refuses.
+    """
+    if caution is not None:
+        return StockIterations(values)
+    derived = not DERIVED_CHANNELS.isdisjoint(channels)
+    return PreparedModel(_set_up(values), engine_random.seed, metapop.RInterface, derived)
+
+
+def _set_up(values: Mapping[str, Any]) -> Any:
+    """A model with its components, as `run_model` has it before it runs."""
+    model = metapop.Model(metapop.get_parameters({**values, **_FORCED, "seed": 1}))
+    model.components = [getattr(metapop, name) for name in _COMPONENTS]
+    return model
 
 
 def channel(results: Any, name: str) -> NDArray[Any]:
@@ -103,10 +164,7 @@ def describe(values: Mapping[str, Any]) -> dict[str, Channel]:
     Exception
         Whatever the engine raises over a config that it refuses.
     """
-    parameters = metapop.get_parameters({**values, **_FORCED, "seed": 1})
-    model = metapop.Model(parameters)
-    model.components = [getattr(metapop, name) for name in _COMPONENTS]
-    results = metapop.RInterface(model)
+    results = metapop.RInterface(_set_up(values))
     kinds: dict[str, Channel] = {}
     for names, axes in (
         (_TIME_CHANNELS, ("location", "time")),
@@ -123,7 +181,43 @@ _COMPONENTS = (
     *("Susceptible", "Exposed", "Recovered", "Infectious", "Vaccinated", "Census", "HumanToHuman"),
     *("EnvToHuman", "Environmental", "DerivedValues", "Analyzer", "Recorder", "Parameters"),
 )
-"""The components of `run_model`, in its order; used for `describe` only."""
+"""The components of `run_model`, in its order."""
 
+_KNOWN = {
+    "5e56a498032ed7e7a8acf0f492d353a8a9eb64be346f837159dd422ff797f736": "laser-cholera 0.16.1, laser-core 1.0.5",
+}
+"""Digests of the engine's sources for which `PreparedModel` was made and compared with `run_model`."""
+
+
+def sources() -> list[Path]:
+    """The engine's files that decide how a model is set up and run."""
+    modules = (laserframe, propertyset, engine_random)
+    return [*sorted(Path(metapop.__file__).parent.glob("*.py")), *(Path(str(module.__file__)) for module in modules)]
+
+
+def digest(files: Iterable[Path]) -> str:
+    """SHA-256 of files' names and contents."""
+    total = hashlib.sha256()
+    for file in files:
+        content = file.read_bytes()
+        total.update(f"{file.name} {len(content)}\n".encode() + content)
+    return total.hexdigest()
+
+
+def find_caution() -> str | None:
+    """Why iterations run by the engine's own loop here, for a person; None where the prepared model is safe."""
+    try:
+        is_known = digest(sources()) in _KNOWN
+    except OSError:
+        is_known = False
+    if not is_known:
+        return f"the engine's sources are not those of {', '.join(_KNOWN.values())}: it runs unprepared, and slower"
+    if not single_draws_agree():
+        return "this NumPy draws otherwise from numbers than from arrays: the engine runs unprepared, and slower"
+    return None
+
+
+caution = find_caution()
+"""Found once a rank, by the fork server."""
 quieten()
 sum_as_r_does()

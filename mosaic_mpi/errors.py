@@ -19,6 +19,9 @@ EXIT_INTERNAL = 1
 EXIT_INPUT = 2
 EXIT_SOME_FAILED = 3
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: the same command resumes
+EXIT_CODES = """exit codes: 0 complete, or nothing left to do; 1 internal error; 2 usage or input; 3 this start
+finished it, some simulations failed; 75 stopped, the same command resumes"""
+"""Of `run`, for its help."""
 
 
 class MosaicError(Exception):

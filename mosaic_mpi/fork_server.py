@@ -40,7 +40,7 @@ def start_fork_server(preload: str | None) -> None:
         There is no temporary folder, or no process can be started.
     """
     context = multiprocessing.get_context("forkserver")
-    modules = ["mosaic_mpi.fork_server_guard", *([preload] if preload else [])]
+    modules = ["mosaic_mpi.fork_server_guard", *([preload] if preload else []), "mosaic_mpi.fork_server_last"]
     context.set_forkserver_preload(modules)
     try:
         if len(tempfile.gettempdir()) > _MAX_SOCKET_PATH:

@@ -72,6 +72,7 @@ def header(
         *([f"limit  stops in time for {deadline.clock()}, {deadline.why}"] if deadline else []),
         f"resume {resume}",
         *([f"note   {note}"] if (note := hidden_cores(hellos, requested_slots)) else []),
+        *(f"note   {note}" for note in plan.notes),
     ]
     if plan.simulator != "laser":
         lines.append(f"note   NOT LASER: made-up numbers from {plan.simulator}")

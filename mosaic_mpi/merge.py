@@ -175,15 +175,29 @@ def _series_writer(
 
 
 def _install(new: str, new_spool: str | None, output: str) -> None:
-    """Put the new file into place, so that no kill leaves a file with another's spool."""
+    """Put the new file into place, so that no kill leaves a file with another's spool.
+
+    Whatever was there stays until then, unless its own spool has to make room: then a kill can leave neither, and the
+    same merge makes the new one.
+    """
     spool = Path(layout.spool_path(output))
     if new_spool is None:
         rebuild.replace(new, output)
         spool.unlink(missing_ok=True)
         return
-    Path(output).unlink(missing_ok=True)
+    if _needs_spool(output):  # two names cannot change at once, and with another's spool it would be damaged
+        Path(output).unlink()
     rebuild.replace(new_spool, str(spool))
     rebuild.replace(new, output)
+
+
+def _needs_spool(path: str) -> bool:
+    """Whether a results file is there whose time series are in the spool beside it."""
+    if not Path(path).exists():
+        return False
+    with h5file.reading(path) as file:
+        header = h5file.read_header(file)
+    return bool(header.channels) and not header.folded
 
 
 class _Joiner:

@@ -177,6 +177,8 @@ class RunPlan:
         Empty until the engine has described them.
     likelihood : LikelihoodSettings
         How iterations are scored.
+    notes : tuple of str
+        What a person should know of how it runs here; decides no number.
     """
 
     config: Config
@@ -188,6 +190,7 @@ class RunPlan:
     simulator: str = "laser"
     channels: tuple[Channel, ...] = ()
     likelihood: LikelihoodSettings = field(default_factory=LikelihoodSettings)
+    notes: tuple[str, ...] = ()
 
     @property
     def n_simulations(self) -> int:

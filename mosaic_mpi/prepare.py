@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mosaic_mpi import environment, fork_server, slot_process
 from mosaic_mpi.errors import InputError
 from mosaic_mpi.place import refuse_misplaced
@@ -49,4 +51,6 @@ def describe_channels(plan: RunPlan) -> RunPlan:
     found = fork_server.ask(slot_process.describe, dict(plan.config.values), plan.simulator)
     if isinstance(found, str):
         raise InputError(f"{plan.config.source}: the engine refuses it: {found.replace('AssertionError: ', '')}")
-    return plan.with_channels(found)
+    channels, caution = found
+    plan = plan.with_channels(channels)
+    return replace(plan, notes=(caution,)) if caution else plan

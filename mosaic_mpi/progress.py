@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter, deque
+from collections.abc import Hashable
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from mosaic_mpi import console
 from mosaic_mpi.console import say, visible
 from mosaic_mpi.display import Display, can_rewrite
+from mosaic_mpi.error_kinds import kind_of
 from mosaic_mpi.layout import BROKEN, STATE_NAMES
 from mosaic_mpi.standing import Row, Standing, as_line, as_rows, duration
 
@@ -73,7 +75,8 @@ class Progress:
         self._rate = RecentRate(self._began, n_done, 2 * n_slots)
         self._standing: Standing | None = None
         self._causes: Counter[str] = Counter()
-        self._kinds: Counter[str] = Counter()
+        self._kinds: Counter[Hashable] = Counter()
+        self._examples: dict[Hashable, str] = {}
         self._display = Display(sys.stderr) if can_rewrite(sys.stderr) else None
         console.lift(self._display)
 
@@ -91,9 +94,10 @@ class Progress:
         """Show the first failed attempts of each kind."""
         self._causes[cause] += 1
         last_line = visible(text.strip().splitlines()[-1]) if text.strip() else "no text"
-        kind = f"{cause}: {last_line}"
+        kind = kind_of(cause, last_line)
         if kind in self._kinds or len(self._kinds) < _MAX_KINDS:
             self._kinds[kind] += 1
+            self._examples.setdefault(kind, f"{cause}: {last_line}")
         if self._causes[cause] > _MAX_EXAMPLES:
             return
         outcome = "given up" if final else "to be tried again"
@@ -101,8 +105,8 @@ class Progress:
         self.say(f"simulation {sim_id}, attempt {attempts} on {where}: {cause}: {last_line} ({outcome}){more}")
 
     def commonest_failures(self, n_kinds: int = 3) -> list[str]:
-        """Kinds of failed attempts of this start, the commonest first, with their counts."""
-        return [f"{count} x {kind}" for kind, count in self._kinds.most_common(n_kinds)]
+        """Kinds of failed attempts of this start, the commonest first, with their counts and the first of each."""
+        return [f"{count} x {self._examples[kind]}" for kind, count in self._kinds.most_common(n_kinds)]
 
     def lost_rank(self, rank: int, host: str, why: str, n_rows: int) -> None:
         """Tell that a rank is gone."""

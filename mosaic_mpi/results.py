@@ -98,6 +98,8 @@ class Results:
         with h5file.reading(self.path) as file:
             if name not in file:
                 raise InputError(f"{self.path}: has no {name}")
+            if not hasattr(file[name], "shape"):
+                raise InputError(f"{self.path}: {name} is a group of {', '.join(file[name])}: name one of these")
             values: NDArray[Any] = file[name][...]
         return values
 
@@ -188,18 +190,22 @@ class Results:
         Returns
         -------
         pandas.DataFrame
-            Indexed by sim: status, attempts, likelihood, elapsed_s, finished_at, rank, slot, host, error.
+            Indexed by sim: attempts, likelihood, elapsed_s, finished_at, rank, slot, status, host, error. What only
+            a completed simulation has is missing (NaN, NA or empty) from the others; finished_at is also when a
+            failed one was given up.
         """
         import pandas as pd
 
-        columns = ("attempts", "likelihood", "elapsed_s", "finished_at", "rank", "slot")
-        data: dict[str, Any] = {name: self.table(f"simulations/{name}") for name in columns}
-        status = self._status()
+        status = self._status()  # first: what it calls completed is all there
+        done, ended = status == layout.COMPLETED, status != layout.PENDING
+        data: dict[str, Any] = {"attempts": self.table("simulations/attempts")}
+        for name, has_it in (("likelihood", done), ("elapsed_s", done), ("finished_at", ended)):
+            data[name] = np.where(has_it, self.table(f"simulations/{name}"), np.nan)
+        for name in ("rank", "slot"):
+            data[name] = pd.arrays.IntegerArray(self.table(f"simulations/{name}"), ~done)
         data["status"] = np.array(["pending", "completed", "failed"])[status]
         hosts = np.char.decode(self.table("hosts/name"), "utf-8", "replace")
-        data["host"] = np.where(
-            status == layout.COMPLETED, hosts.take(self.table("simulations/host"), mode="clip"), ""
-        )
+        data["host"] = np.where(done, hosts.take(self.table("simulations/host"), mode="clip"), "")
         data["error"] = [self.error_text(int(row)) for row in self.table("simulations/error")]
         return pd.DataFrame(data, pd.Index(self.table("simulations/sim_id"), name="sim"))
 

@@ -205,7 +205,9 @@ class _Rank0:
         options = self._options
         plan = load_inputs(options)
         if not options.overwrite and is_finished(options.output, plan, options.retry_failed):
-            say(f"{options.output} is complete: {plan.n_simulations} simulations; nothing to do")
+            failed = summarise(options.output).failed
+            note = f"; --retry-failed runs the {failed} that failed again" if failed else ""
+            say(f"{options.output} is complete: {plan.n_simulations} simulations; nothing to do{note}")
             self._send_order(EXIT_COMPLETE)
             return EXIT_COMPLETE
         refuse_unwritable(options.output)

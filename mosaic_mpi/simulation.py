@@ -6,7 +6,7 @@ Runs in slots only. Knows no pipe and no MPI.
 from __future__ import annotations
 
 import time
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from mosaic_mpi.plan import SlotPlan
 from mosaic_mpi.records import compress, compress_iteration
 from mosaic_mpi.units import WHOLE, Units
 
+if TYPE_CHECKING:
+    from mosaic_mpi import engine
+
 
 class Iterations(Protocol):
     """Runs the iterations of one parameter set."""
@@ -30,6 +33,8 @@ class Iterations(Protocol):
 
 class LaserIterations:
     """Iterations by the engine.
+
+    The engine is set up anew for each parameter set, and once for all its iterations.
 
     Parameters
     ----------
@@ -44,6 +49,8 @@ class LaserIterations:
         self._base = engine_values(plan.values)
         self._names = [channel.name for channel in plan.channels]
         self._likelihood = Likelihood(plan.values, plan.likelihood, engine.score)
+        self._parameters: ParameterSet | None = None
+        self._prepared: engine.Iterations | None = None
         if plan.values.get("epidemic_peaks"):
             import pandas as pd
 
@@ -53,10 +60,20 @@ class LaserIterations:
 
     def run(self, parameters: ParameterSet, seed: int) -> tuple[float, list[NDArray[Any]]]:
         """See `Iterations.run`."""
-        results = self._engine.run({**self._base, **engine_values(parameters.overrides)}, seed)
+        results = self._prepare(parameters).run(seed)
         channel = self._engine.channel
         likelihood = self._likelihood.score(channel(results, "reported_cases"), channel(results, "reported_deaths"))
         return likelihood, [np.array(channel(results, name), order="C") for name in self._names]
+
+    def _prepare(self, parameters: ParameterSet) -> engine.Iterations:
+        """Set the engine up, unless it is set up for this very object already."""
+        if self._prepared is None or parameters is not self._parameters:
+            if self._prepared is not None:
+                self._prepared.close()
+                self._prepared = None
+            self._prepared = self._engine.prepare({**self._base, **engine_values(parameters.overrides)}, self._names)
+            self._parameters = parameters
+        return self._prepared
 
 
 def make_iterations(plan: SlotPlan) -> Iterations:

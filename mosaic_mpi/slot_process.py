@@ -82,7 +82,7 @@ def _traceback() -> bytes:
 
 
 def describe(connection: Connection, values: Any, simulator: str) -> None:
-    """Send the engine's channels for a config, or the text of what it objects to."""
+    """Send the engine's channels for a config and its caution, if any, or the text of what it objects to."""
     tie_to_parent()
     ignore_signals()
     try:
@@ -91,11 +91,11 @@ def describe(connection: Connection, values: Any, simulator: str) -> None:
         connection.send(f"{type(error).__name__}: {error}")
 
 
-def _describe(values: Any, simulator: str) -> Any:
+def _describe(values: Any, simulator: str) -> tuple[Any, str | None]:
     if simulator != "laser":
         from mosaic_mpi import fake
 
-        return fake.describe(simulator, len(values["location_name"]))
+        return fake.describe(simulator, len(values["location_name"])), None
     import pandas as pd
 
     from mosaic_mpi import engine
@@ -103,4 +103,5 @@ def _describe(values: Any, simulator: str) -> Any:
 
     typed = engine_values(values)
     peaks = typed.pop("epidemic_peaks", None)
-    return engine.describe({**typed, **({"epidemic_peaks": pd.DataFrame(peaks)} if peaks else {})})
+    peaks_table = {"epidemic_peaks": pd.DataFrame(peaks)} if peaks else {}
+    return engine.describe({**typed, **peaks_table}), engine.caution

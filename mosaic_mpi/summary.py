@@ -10,7 +10,7 @@ import contextlib
 import json
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 
 from mosaic_mpi import h5file, layout
 from mosaic_mpi.console import visible
+from mosaic_mpi.error_kinds import by_kind
 from mosaic_mpi.errors import EXIT_COMPLETE, EXIT_INTERNAL, EXIT_STOPPED
 from mosaic_mpi.holder import read_holder
 from mosaic_mpi.lock import describe_holder
+from mosaic_mpi.plan import spans
 from mosaic_mpi.standing import Standing, duration
 
 _OVERLOADED = 0.8
@@ -68,8 +70,10 @@ class Summary:
         Counts of simulations; pending ones are neither completed nor failed.
     complete : bool
         Whether none is pending.
+    sim_ids : str
+        Their ids, "1-100"; of a piece of a plan "11-20".
     simulations_per_s : float or None
-        Of the latest start, from its first assignment to its last result.
+        Of the latest start, failed ones included, from its first assignment to its last result.
     time_left_s : float or None
         At that rate, while it runs.
     last_commit_s : float
@@ -111,6 +115,7 @@ class Summary:
     failed: int
     pending: int
     complete: bool
+    sim_ids: str
     simulations_per_s: float | None
     time_left_s: float | None
     last_commit_s: float
@@ -144,6 +149,7 @@ def summarise(path: str) -> Summary:
     with h5file.reading(path) as file:
         header = h5file.read_header(file)
         status = h5file.read_status(file)
+        sim_ids = spans(file["simulations/sim_id"][...])
         likelihood = file["simulations/likelihood"][...][status == layout.COMPLETED]
         starts = _starts(file)
         hosts = [
@@ -168,6 +174,7 @@ def summarise(path: str) -> Summary:
         failed=int(counts[layout.FAILED]),
         pending=pending,
         complete=pending == 0,
+        sim_ids=sim_ids,
         simulations_per_s=rate,
         time_left_s=pending / recent if recent and state == "running" else None,
         last_commit_s=silent_s,
@@ -297,6 +304,13 @@ def _failures(file: Any) -> list[Failures]:
     return sorted(found, key=lambda entry: -entry.attempts)
 
 
+def kinds_of_failures(failures: list[Failures]) -> list[Failures]:
+    """Take texts that differ in numbers only together, the commonest first; the commonest text stands for them."""
+    kinds = by_kind((entry.cause, entry.text, entry) for entry in failures)
+    found = [replace(kind[0], attempts=sum(entry.attempts for entry in kind)) for kind in kinds]
+    return sorted(found, key=lambda entry: -entry.attempts)
+
+
 def _state(path: str, starts: list[dict[str, Any]], pending: int, silent_s: float) -> str:
     if not starts:
         return "stopped"
@@ -346,8 +360,8 @@ def as_text(summary: Summary) -> str:
     """Return a summary for people."""
     lines = [
         f"{summary.file}: {summary.state}{_state_details(summary)}",
-        f"  simulations  {summary.n_simulations}: {summary.completed} completed, {summary.failed} failed, "
-        f"{summary.pending} pending",
+        f"  simulations  {summary.n_simulations}{_ids_text(summary)}: {summary.completed} completed, "
+        f"{summary.failed} failed, {summary.pending} pending",
         f"  rate         {_rate_text(summary)}",
         *_last_result_lines(summary),
         f"  likelihood   {_likelihood_text(summary)}",
@@ -360,6 +374,11 @@ def as_text(summary: Summary) -> str:
     return "\n".join(lines)
 
 
+def _ids_text(summary: Summary) -> str:
+    """Which simulations of a plan they are, where they are not simply all of them."""
+    return "" if summary.sim_ids in ("1", f"1-{summary.n_simulations}") else f" ({summary.sim_ids})"
+
+
 def _state_details(summary: Summary) -> str:
     if summary.state == "running":
         holder = describe_holder(Path(layout.lock_path(summary.file)))
@@ -367,14 +386,17 @@ def _state_details(summary: Summary) -> str:
     if summary.state == "dead":
         silent = duration(summary.last_commit_s)
         return f": rank 0 ended without a word, {silent} ago; the same command resumes"
-    return "" if summary.complete else "; the same command resumes"
+    if summary.complete:
+        return "; `run` with --retry-failed runs what failed again" if summary.failed else ""
+    return "; the same command resumes"
 
 
 def _rate_text(summary: Summary) -> str:
     if summary.simulations_per_s is None:
         return "no result of the latest start yet"
     left = f", {duration(summary.time_left_s)} left" if summary.time_left_s else ""
-    return f"{summary.simulations_per_s:.3g} simulations/s in the latest start{left}"
+    failed = ", failed ones included" if summary.failed else ""
+    return f"{summary.simulations_per_s:.3g} simulations/s in the latest start{failed}{left}"
 
 
 def _last_result_lines(summary: Summary) -> list[str]:
@@ -443,7 +465,7 @@ def _failure_lines(failures: list[Failures]) -> list[str]:
         by_cause[entry.cause] = by_cause.get(entry.cause, 0) + entry.attempts
     causes = ", ".join(f"{count} by {cause}" for cause, count in by_cause.items())
     lines = [f"  failures     {sum(by_cause.values())} attempts: {causes}; the commonest:"]
-    for entry in failures[:3]:
+    for entry in kinds_of_failures(failures)[:3]:
         lines.append(f"    {entry.attempts} x {entry.cause}:")
         lines += [f"      {visible(line)}" for line in entry.text.splitlines()[-6:]]
     return lines

@@ -13,7 +13,7 @@ from mosaic_mpi.console import say, visible
 from mosaic_mpi.display import Display, can_rewrite
 from mosaic_mpi.errors import InputError
 from mosaic_mpi.standing import Row, as_line, as_rows, duration
-from mosaic_mpi.summary import Failures, Summary, silent_hosts_text, standing, summarise
+from mosaic_mpi.summary import Failures, Summary, kinds_of_failures, silent_hosts_text, standing, summarise
 
 DEFAULT_SECONDS = 5.0
 _LOOK_SECONDS = 0.2
@@ -86,7 +86,7 @@ def watch_line(summary: Summary) -> str:
     """Return the line of a log (see `standing.as_line`), with what only the file can tell after it."""
     silent = ",".join(entry.host for entry in summary.silent_hosts) or "none"
     n_attempts = sum(entry.attempts for entry in summary.failures)
-    error = json.dumps(_error_text(summary.failures[0])) if summary.failures else "none"
+    error = json.dumps(_error_text(kinds_of_failures(summary.failures)[0])) if summary.failures else "none"
     more = f"heard_s={max(summary.last_commit_s, 0.0):.0f} silent_hosts={silent} failed_attempts={n_attempts}"
     return f"{as_line(standing(summary))} {more} error={error}"
 
@@ -98,7 +98,8 @@ def watch_rows(summary: Summary) -> list[Row]:
         rows.append(Row("silent", silent_hosts_text(summary.silent_hosts), is_worrying=True))
     labels = ["errors"] + [""] * _N_ERRORS
     rows += [
-        Row(label, _error_text(entry)) for label, entry in zip(labels, summary.failures[:_N_ERRORS], strict=False)
+        Row(label, _error_text(entry))
+        for label, entry in zip(labels, kinds_of_failures(summary.failures)[:_N_ERRORS], strict=False)
     ]
     rows.append(Row("", time.strftime("%H:%M:%S") + ", Ctrl-C ends this, not the run"))
     return rows

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from mosaic_mpi import layout
+from mosaic_mpi.error_kinds import by_kind
 from mosaic_mpi.report.snapshot import Snapshot
 
-_N_TEXTS = 12
+_N_KINDS = 12
 _N_EXAMPLES = 5
 
 
 @dataclass(frozen=True)
 class Kind:
-    """Failed attempts with one text.
+    """Failed attempts whose texts differ in numbers at most.
 
     Parameters
     ----------
@@ -26,7 +27,9 @@ class Kind:
     last_line : str
         The end of the text, which names the error.
     text : str
-        As the results file keeps it.
+        The commonest of them, as the results file keeps it.
+    n_texts : int
+        Different texts.
     examples : list of int
         Ids of simulations that met it last.
     n_examples : int
@@ -37,6 +40,7 @@ class Kind:
     n_attempts: int
     last_line: str
     text: str
+    n_texts: int
     examples: list[int]
     n_examples: int
 
@@ -50,9 +54,9 @@ class FailureReport:
     by_cause : dict
         Failed attempts by cause, the commonest first.
     kinds : list of Kind
-        The commonest texts.
+        The commonest ones.
     n_kinds : int
-        Different texts in all.
+        All of them.
     by_attempts : list of (int, int, int)
         Attempts, and how many simulations were completed and failed after so many.
     n_attempts, n_failed_attempts : int
@@ -77,24 +81,28 @@ def gather(snapshot: Snapshot) -> FailureReport:
     for row in used:
         cause = _text(causes[row])
         by_cause[cause] = by_cause.get(cause, 0) + int(counts[row])
+    groups = by_kind((_text(causes[row]), _text(texts[row]), int(row)) for row in used)
+    groups.sort(key=lambda rows: -int(counts[rows].sum()))
     kinds = [
-        _kind(snapshot, int(row), _text(causes[row]), int(counts[row]), _text(texts[row])) for row in used[:_N_TEXTS]
+        _kind(snapshot, rows, _text(causes[rows[0]]), int(counts[rows].sum()), _text(texts[rows[0]]))
+        for rows in groups[:_N_KINDS]
     ]
     return FailureReport(
         by_cause=dict(sorted(by_cause.items(), key=lambda entry: -entry[1])),
         kinds=kinds,
-        n_kinds=len(used),
+        n_kinds=len(groups),
         by_attempts=_by_attempts(snapshot),
         n_attempts=int(snapshot.attempts.sum(dtype=np.int64)),
         n_failed_attempts=int(snapshot.failed_attempts.sum(dtype=np.int64)),
     )
 
 
-def _kind(snapshot: Snapshot, row: int, cause: str, n_attempts: int, text: str) -> Kind:
-    met = np.flatnonzero(snapshot.error == row + 1)
+def _kind(snapshot: Snapshot, rows: list[int], cause: str, n_attempts: int, text: str) -> Kind:
+    met = np.flatnonzero(np.isin(snapshot.error, np.array(rows) + 1))
     lines = [line for line in text.strip().splitlines() if line.strip()]
     examples = snapshot.sim_id[met[:_N_EXAMPLES]].tolist()
-    return Kind(cause, n_attempts, lines[-1].strip() if lines else "no text", text.strip(), examples, len(met))
+    last_line = lines[-1].strip() if lines else "no text"
+    return Kind(cause, n_attempts, last_line, text.strip(), len(rows), examples, len(met))
 
 
 def _by_attempts(snapshot: Snapshot) -> list[tuple[int, int, int]]:

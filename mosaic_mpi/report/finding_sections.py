@@ -113,7 +113,7 @@ def parameters(snapshot: Snapshot, flattened: importance.Flattened) -> dict[str,
     local = [parameter for parameter in shifts.parameters if parameter.location]
     groups = [
         ("Global parameters", everywhere[: _N_PANELS if not local else _N_GLOBAL_PANELS]),
-        ("Parameters of one location", local[: _N_PANELS if not everywhere else _N_GLOBAL_PANELS]),
+        ("Parameters by location", local[: _N_PANELS if not everywhere else _N_GLOBAL_PANELS]),
     ]
     panels = [
         (title, [(entry, Markup(parameter_figures.density(shifts, entry))) for entry in entries])

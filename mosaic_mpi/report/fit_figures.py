@@ -111,5 +111,5 @@ def weight_shares(weights: Floats) -> str:
     axes.set_ylim(0, 105)
     axes.set_yticks([0, 25, 50, 75, 100])
     canvas.text(WIDTH - 190, HEIGHT - 14, "┈ if all weighed the same", color=MUTED)
-    axes.set_xlabel("heaviest simulations, so many of them")
+    axes.set_xlabel("number of the heaviest simulations")
     return canvas.svg("Cumulative share of weight of the heaviest simulations")

@@ -51,11 +51,20 @@ def by_host(host: NDArray[np.int64], elapsed_s: NDArray[np.float64]) -> HostTime
     """
     order = np.lexsort((elapsed_s, host))
     hosts, first, n = np.unique(host[order], return_index=True, return_counts=True)
-    ranks = np.rint(np.outer(n - 1, _LEVELS)).astype(np.int64)
-    quantiles = elapsed_s[order][first[:, None] + ranks] if len(hosts) else np.empty((0, len(_LEVELS)))
+    quantiles = _quantiles(elapsed_s[order], first, n) if len(hosts) else np.empty((0, len(_LEVELS)))
     median = float(np.median(elapsed_s)) if len(elapsed_s) else float("nan")
     # Against the other hosts, not against all simulations: a fast host has more of them.
     usual = float(np.median(quantiles[:, 2])) if len(hosts) else float("nan")
     slow = (quantiles[:, 2] > SLOW * usual) & (n >= _ENOUGH)
     slowest = np.argsort(-quantiles[:, 2], kind="stable")
     return HostTimes(hosts[slowest], n[slowest], quantiles[slowest], median, slow[slowest])
+
+
+def _quantiles(ordered: NDArray[np.float64], first: NDArray[np.int64], n: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Quantiles of every host at once, interpolated as NumPy does it, so that all of the page agrees."""
+    place = np.outer(n - 1, _LEVELS)
+    below = np.floor(place).astype(np.int64)
+    above = np.minimum(below + 1, (n - 1)[:, None])
+    low, high = ordered[first[:, None] + below], ordered[first[:, None] + above]
+    found: NDArray[np.float64] = low + (high - low) * (place - below)
+    return found

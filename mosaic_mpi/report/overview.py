@@ -75,7 +75,7 @@ def state(snapshot: Snapshot) -> tuple[str, str]:
 
 def headline(snapshot: Snapshot, cost: Cost, ledger: Ledger) -> list[str]:
     """Return what was run, where, whether it is complete, what it cost and what it found; a sentence or two each."""
-    parts = [_what(snapshot), _standing(snapshot)]
+    parts = [what(snapshot), _standing(snapshot)]
     if snapshot.summary.starts:
         parts.append(_price(snapshot, cost, ledger))
     if snapshot.n_completed:
@@ -83,14 +83,18 @@ def headline(snapshot: Snapshot, cost: Cost, ledger: Ledger) -> list[str]:
     return parts
 
 
-def _what(snapshot: Snapshot) -> str:
+def what(snapshot: Snapshot) -> str:
+    """Say what was run."""
     header, plan = snapshot.results.header, snapshot.summary.plan
     n = len(header.locations)
     where = say.some(header.locations) if n <= 7 else f"{n} locations"
     days = say.count(len(header.dates), "day")
     saved = f", saving {say.some(plan['save'])}" if plan["save"] else ""
+    ids = snapshot.summary.sim_ids
+    piece = "" if ids in ("1", f"1-{snapshot.n_simulations}") else f" (numbers {ids.replace('-', say.DASH)})"
+    count = say.count(snapshot.n_simulations, "simulation") + piece
     return (
-        f"{say.count(snapshot.n_simulations, 'simulation')} of {say.count(header.n_iterations, 'iteration')} each "
+        f"{count} of {say.count(header.n_iterations, 'iteration')} each "
         f"for {where} over {days} ({_unbroken(header.dates[0])} to {_unbroken(header.dates[-1])}), "
         f"{source_words(plan['parameters'])}{saved}."
     )
@@ -165,12 +169,20 @@ def _findings(snapshot: Snapshot) -> str:
     )
 
 
+def completed_per_s(snapshot: Snapshot) -> float | None:
+    """Completed simulations a second of the latest start, over the time that `status` counts; None: no result."""
+    rate, latest = snapshot.summary.simulations_per_s, len(snapshot.summary.starts) - 1
+    n_completed = int((snapshot.completed.start == latest).sum())
+    n_ended = n_completed + int((snapshot.failed_start == latest).sum())
+    return None if rate is None or not n_ended else rate * n_completed / n_ended
+
+
 def key_figures(snapshot: Snapshot, cost: Cost, ledger: Ledger) -> list[KeyFigure]:
     """Return the numbers of the first screen."""
     completed = snapshot.completed
     finite = completed.likelihood[np.isfinite(completed.likelihood)]
     weights = importance.normalised(completed.likelihood)
-    rate = snapshot.summary.simulations_per_s
+    rate = completed_per_s(snapshot)
     median = float(np.median(completed.elapsed_s)) if len(completed) else math.nan
     return [
         KeyFigure("Completed", say.whole(len(completed)), f"of {say.count(snapshot.n_simulations, 'simulation')}"),
@@ -180,10 +192,10 @@ def key_figures(snapshot: Snapshot, cost: Cost, ledger: Ledger) -> list[KeyFigur
             f"{say.whole(int(snapshot.failed_attempts.sum()))} failed attempts",
         ),
         KeyFigure("Cost", say.number(cost.core_s / 3600), f"core-hours (slots {say.TIMES} time)"),
-        KeyFigure("Efficiency", say.percent(ledger.efficiency), "busy by all slot time"),
+        KeyFigure("Efficiency", say.percent(ledger.efficiency), "of slot time in completed ones"),
         KeyFigure("Simulation", say.span(median), "in a slot, median"),
         KeyFigure(
-            "Throughput", "none" if rate is None else say.number(3600 * rate), "simulations an hour, latest start"
+            "Throughput", "none" if rate is None else say.number(3600 * rate), "completed an hour, latest start"
         ),
         KeyFigure("Best fit", say.likelihood(float(finite.max())) if len(finite) else "none", "log-likelihood"),
         KeyFigure("Effective size", say.number(importance.kish(weights)) if len(finite) else "none", "draws, Kish"),

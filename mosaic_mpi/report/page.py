@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jinja2
 import numpy as np
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from mosaic_mpi._version import __version__
 from mosaic_mpi.report import failures, finding_sections, overview, run_sections
@@ -37,6 +37,11 @@ GENERATOR = "mosaic_mpi report"
 """By which a report is recognised before it is replaced."""
 
 
+def _breakable(name: str) -> Markup:
+    """A name that may end a line at its underscores only."""
+    return escape(name).replace("_", Markup("_<wbr>"))
+
+
 def render(snapshot: Snapshot, refresh_s: float | None = None) -> str:
     """Return the report as one HTML document.
 
@@ -55,6 +60,7 @@ def render(snapshot: Snapshot, refresh_s: float | None = None) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.globals.update(say=say)
+    environment.filters["breakable"] = _breakable
     spans = spans_of(snapshot.summary.starts, snapshot.completed)
     timed = within_their_starts(snapshot.completed, spans) if spans else np.zeros(0, bool)
     slots = SlotTime(snapshot.completed.chosen(timed), spans)

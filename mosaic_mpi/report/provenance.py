@@ -29,9 +29,8 @@ def provenance(snapshot: Snapshot) -> dict[str, Any]:
     hosts = sorted(summary.hosts)
     return {
         "versions": summary.versions,
-        "plan": plan,
+        "plan": plan | {"fingerprint": header.fingerprint},
         "likelihood": {key: _plain(value) for key, value in summary.plan["likelihood"].items()},
-        "fingerprint": header.fingerprint,
         "starts": rows if not hidden else rows[:_FIRST] + rows[-_LAST:],
         "first": _FIRST if hidden else len(rows),
         "hidden": hidden + snapshot.n_starts - len(rows),
@@ -40,6 +39,8 @@ def provenance(snapshot: Snapshot) -> dict[str, Any]:
         "size": say.size(snapshot.size_bytes),
         "created": snapshot.created,
         "command": summary.starts[-1]["command"] if summary.starts else "",
+        "n_ranks": summary.n_ranks,
+        "mpi": summary.starts[-1]["mpi"] if summary.starts else "",
         "file_word": shlex.quote(snapshot.results.path),
         "n_iterations": header.n_iterations,
         "best": _best(snapshot),

@@ -22,15 +22,16 @@ def progress(snapshot: Snapshot, slots: SlotTime) -> dict[str, Any] | None:
 
     failed = slots.clock.of(snapshot.failed_start, snapshot.failed_at)
     ledger = slots.ledger
-    tail = "no result yet, or the tail" if snapshot.is_running else "tail: after a slot's last result"
+    tail = "at work on the next" if snapshot.is_running else "the tail"
     uses = (
-        ("simulating, completed", ledger.simulating),
-        ("starting: until a slot's first simulation", ledger.starting),
-        ("waiting between simulations, failed attempts included", ledger.waiting),
-        (tail, ledger.tail),
-        ("slots without any result in their start", ledger.unused),
+        ("simulating what was completed", ledger.simulating),
+        ("before a slot's first one: starting up", ledger.starting),
+        ("between a slot's completed simulations", ledger.waiting),
+        (f"after a slot's last one: {tail}", ledger.tail),
+        ("slots that completed nothing in their start", ledger.unused),
     )
-    shares = [(name, seconds / 3600, seconds / ledger.total if ledger.total else 0.0) for name, seconds in uses]
+    unit_s, unit = (3600.0, "slot-hours") if ledger.total >= 3600 else (1.0, "slot-seconds")
+    shares = [(name, seconds / unit_s, seconds / ledger.total if ledger.total else 0.0) for name, seconds in uses]
     return {
         "throughput": Markup(run_figures.throughput(slots, snapshot.hosts, failed))
         if snapshot.n_completed or len(failed)
@@ -40,7 +41,9 @@ def progress(snapshot: Snapshot, slots: SlotTime) -> dict[str, Any] | None:
         "row": _row_words(slots.timeline(1, run_figures.MOST_ROWS, snapshot.hosts).unit) if slots.n_places else "",
         "n_places": slots.n_places,
         "uses": shares,
-        "total_h": ledger.total / 3600,
+        "total": ledger.total / unit_s,
+        "unit": unit,
+        "has_failed_attempts": bool(snapshot.failed_attempts.any()),
         "efficiency": ledger.efficiency,
         "n_starts": snapshot.n_starts,
         "n_untimed": snapshot.n_completed - int(slots.finished(1).sum()),

@@ -1,9 +1,10 @@
 """Where the time of the slots went: simulating, starting up, waiting, the tail; and a timeline of it.
 
 Owns the clock of a run, which leaves out the pauses between starts, and the accounting of slot seconds. A slot is
-busy while it simulates what was completed; the file does not record how long failed attempts took, so they count as
-waiting. Of a simulation whose iterations ran in several slots it records the time of all of them and the place of the
-last: what does not fit in there was spent in others, which seem to wait for the end meanwhile. Pure NumPy.
+busy while it simulates what was completed; the file does not record when and for how long failed attempts ran, nor
+those that a kill cut short, so they are part of the rest. Of a simulation whose iterations ran in several slots it
+records the time of all of them and the place of the last: what does not fit in there was spent in others, which seem
+to wait for the end meanwhile. Pure NumPy.
 """
 
 from __future__ import annotations
@@ -157,9 +158,9 @@ class Ledger:
     simulating : float
         Simulations that were completed, in whichever slots.
     starting : float
-        Until each slot began its first simulation.
+        Until each slot began the first simulation that it completed.
     waiting : float
-        Between two simulations of a slot, failed attempts included.
+        Between two completed simulations of a slot.
     tail : float
         From a slot's last result to the end of its start; while that runs, this is mostly work without a result yet.
     unused : float

@@ -28,6 +28,8 @@ def refuse_unfit(output: str) -> None:
     target = Path(output)
     if target.is_dir() or not target.absolute().parent.is_dir():
         raise InputError(f"--output {output}: is a folder, or lies in none; expected the name of an HTML file")
+    if target.exists() and not target.is_file():  # a device or a named pipe: reading it might never end
+        raise InputError(f"--output {output}: is no file; expected the name of an HTML file")
     if output.endswith((".spool", ".lock")) or is_hdf5(target):
         raise InputError(f"--output {output}: is a results file or part of one; it was left alone, give another name")
     if not target.exists():
@@ -46,7 +48,7 @@ def write(path: str, output: str, refresh_s: float | None = None) -> Snapshot:
     path : str
         The results file.
     output : str
-        The HTML file; an older report is replaced, in one step.
+        The HTML file, or a link to it; an older report is replaced, in one step.
     refresh_s : float, optional
         Have browsers load it again after so many seconds, if the run goes on.
 
@@ -69,11 +71,13 @@ def write(path: str, output: str, refresh_s: float | None = None) -> Snapshot:
 
 
 def _replace(output: str, text: str) -> None:
-    temporary = f"{output}.tmp-{os.getpid()}"
+    place = os.path.realpath(output)  # a link stays one
+    temporary = f"{place}.tmp-{os.getpid()}"
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
+        # Where the locale knows no UTF-8, names of files come as surrogates, which stand for their bytes.
+        with open(temporary, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
-        os.replace(temporary, output)
+        os.replace(temporary, place)
     except OSError as error:
         raise StorageError(f"{output}: cannot be written: {error.strerror or error}") from None
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,8 @@ def test_a_run_in_which_everything_fails_stops_early_and_can_be_mended(cli: Cli,
     stopped = cli(*run, "--n-simulations", "1000", "--save", "fake", fake=fake)
     assert stopped.returncode == 75
     assert "stopped by --max-failures 100%: 0 completed, 1" in stopped.stderr
-    assert stopped.stderr.count("x exception: ValueError: simulation") == 3
+    (commonest,) = re.findall(r"(\d+) x exception: ValueError: simulation \d+ was told to fail", stopped.stderr)
+    assert int(commonest) >= 100, "errors that differ in numbers only are one kind"
     status = table(cli, "status")
     assert 100 <= (status == FAILED).sum() <= 110
     assert status[300:].tolist() == [PENDING] * 700, "it took half of the run to find out"

@@ -231,20 +231,29 @@ def test_array(send: Send, place: Workplace, cluster: SlurmCluster, reference: N
     assert_same_numbers(place.numbers(), reference)
 
 
-def test_scaling(cluster: SlurmCluster, place: Workplace, launcher_called: Callable[[str], Launcher]) -> None:
-    """One job a size, and a table of them."""
+@pytest.mark.parametrize(("study", "n_simulations"), [("strong", (40, 40)), ("weak", (40, 80))])
+def test_scaling(
+    study: str,
+    n_simulations: tuple[int, int],
+    cluster: SlurmCluster,
+    place: Workplace,
+    launcher_called: Callable[[str], Launcher],
+) -> None:
+    """One job a size, and a table and a plot of them."""
     folder = place.folder / "jobs"
     shutil.copytree(JOBS, folder)
     edited("slurm/scaling.sbatch", folder / "slurm", "--save fake --slots 1")
-    variables = with_python(launcher_called("srun-mpich").python, MOSAIC_MPI_FAKE=FAKE, N_SIMULATIONS="40")
-    printed = submit(cluster, place.folder, "jobs/slurm/scaling.sh", "1", "2", variables=variables)
-    table = Job(cluster, printed.split()[-2].rstrip(","), place.folder / "mosaic_mpi-scaling-table.log")
+    sizes = {"N_SIMULATIONS": "40", "N_PER_NODE": "40"}
+    variables = with_python(launcher_called("srun-mpich").python, MOSAIC_MPI_FAKE=FAKE, **sizes)
+    printed = submit(cluster, place.folder, "jobs/slurm/scaling.sh", study, "1", "2", variables=variables)
+    table = Job(cluster, printed.split()[-2].rstrip(","), place.folder / f"mosaic_mpi-scaling-{study}.log")
     ended = table.end()
     logs = "\n".join(f"{path.name}:\n{path.read_text(errors='replace')}" for path in place.folder.glob("*.log"))
     assert ended == "COMPLETED", logs
     lines = [line.split() for line in table.log.splitlines()[1:]]
     assert [line[:5] for line in lines] == [
-        ["scaling-1.h5", "1", "1", "1", "40"],
-        ["scaling-2.h5", "1", "2", "2", "40"],  # both nodes are this host
+        [f"scaling-{study}-1.h5", "1", "1", "1", str(n_simulations[0])],
+        [f"scaling-{study}-2.h5", "1", "2", "2", str(n_simulations[1])],  # both nodes are this host
     ], table.log
     assert lines[0][-2:] == ["100", "%"]
+    assert "</svg>" in (place.folder / f"mosaic_mpi-scaling-{study}.svg").read_text()

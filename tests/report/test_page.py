@@ -114,6 +114,22 @@ def test_errors_are_shown_as_text(browser: Any, page_of: Any) -> None:
         assert "27 attempts, of which all failed" in visit.text("#failures")
 
 
+def test_failed_simulations_are_no_throughput_and_their_time_no_waiting(browser: Any, page_of: Any) -> None:
+    with Visit(browser, page_of("failed")) as visit:
+        assert "Throughput 0 completed an hour" in visit.text("#overview .keys")
+        assert "failed attempts ran: they are part of the other lines" in visit.text("#progress")
+        assert visit.page.locator("#progress .meter").count() == 1, "no bar for nothing"
+        assert "--retry-failed it runs what failed again" in visit.text("#provenance")
+
+
+def test_long_names_end_a_line_at_an_underscore_and_tables_fit_a_phone(browser: Any, page_of: Any) -> None:
+    with Visit(browser, page_of("two_hosts"), 390) as visit:
+        assert visit.page.locator("#parameters h4 wbr").count() > 10
+        assert not visit.page.locator("#progress td.bar").first.is_visible()
+        use = visit.page.evaluate("document.querySelector('#progress .scroll').scrollWidth")
+        assert use <= visit.page.evaluate("document.querySelector('#progress .scroll').clientWidth")
+
+
 def test_slow_hosts_starts_and_efficiency(browser: Any, page_of: Any) -> None:
     with Visit(browser, page_of("two_hosts")) as visit:
         assert "node2 is slow" in visit.text("#times")

@@ -137,3 +137,11 @@ def test_a_slow_host_stands_out_and_few_simulations_do_not() -> None:
     assert times.host[0] == 3
     assert times.n.tolist() == [2, 20, 20, 20]
     assert len(by_host(np.zeros(0, np.int64), np.zeros(0)).host) == 0
+
+
+def test_quantiles_of_hosts_are_those_of_all_simulations_where_there_is_one_host() -> None:
+    elapsed = np.random.default_rng(1).exponential(10.0, 12)
+    times = by_host(np.zeros(12, np.int64), elapsed)
+    assert times.quantiles[0] == pytest.approx(np.quantile(elapsed, [0.05, 0.25, 0.5, 0.75, 0.95]))
+    several = by_host(np.array([3, 1, 1, 3, 7]), np.array([4.0, 1.0, 2.0, 8.0, 5.0]))
+    assert dict(zip(several.host.tolist(), several.quantiles[:, 2].tolist(), strict=True)) == {3: 6.0, 7: 5.0, 1: 1.5}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import made_runs
@@ -34,6 +35,8 @@ def test_the_command_writes_one_file_and_changes_nothing_else(cli: Cli) -> None:
         ("run.h5", "is a results file"),
         ("run.h5.spool", "is a results file or part of one"),
         ("notes.txt", "exists and is no report"),
+        ("pipe", "is no file"),
+        ("/dev/full", "is no file"),
     ],
 )
 def test_names_at_which_something_would_be_lost_are_refused(
@@ -42,6 +45,7 @@ def test_names_at_which_something_would_be_lost_are_refused(
     monkeypatch.chdir(tmp_path)
     made_runs.stopped(tmp_path)
     (tmp_path / "notes.txt").write_text("mine")
+    os.mkfifo(tmp_path / "pipe")
     kept = {name: (tmp_path / name).read_bytes() for name in ("run.h5", "run.h5.spool", "notes.txt")}
     with pytest.raises(InputError, match=why):
         write("run.h5", output)
@@ -55,6 +59,26 @@ def test_what_is_no_results_file_is_refused_in_words(cli: Cli) -> None:
     assert "not an HDF5 file" in cli("report", "text.h5").stderr
     assert cli("report", "text.h5", "--follow", "-1").returncode == 2
     assert not (cli.folder / "report.html").exists()
+
+
+def test_a_link_to_a_report_stays_a_link(tmp_path: Path) -> None:
+    path = made_runs.stopped(tmp_path)
+    (tmp_path / "public").mkdir()
+    link = tmp_path / "report.html"
+    link.symlink_to(tmp_path / "public" / "run.html")
+    for _ in ("made", "replaced"):
+        write(path, str(link))
+        assert link.is_symlink()
+        assert (tmp_path / "public" / "run.html").read_text().startswith("<!doctype html>")
+    assert [entry.name for entry in (tmp_path / "public").iterdir()] == ["run.html"]
+
+
+def test_a_name_beyond_the_locale_is_shown_in_the_page(cli: Cli) -> None:
+    finished_run(cli.folder / "Fälle.h5", make_plan(cli.folder, 4))
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = cli("report", "Fälle.h5", "--output", "Bericht ä.html", **plain)
+    assert done.returncode == 0, done.stderr
+    assert "<h1>Fälle.h5</h1>" in (cli.folder / "Bericht ä.html").read_text(encoding="utf-8")
 
 
 def test_a_lost_spool_costs_only_its_section(tmp_path: Path) -> None:
@@ -86,3 +110,14 @@ def test_following_a_run_rewrites_the_page_until_the_run_ends(cli: Cli) -> None:
     last = page.read_text()
     assert 'http-equiv="refresh"' not in last
     assert '<span class="chip good">complete</span>' in last
+
+
+def test_ctrl_c_ends_the_following_quietly_and_not_the_run(cli: Cli) -> None:
+    run = cli.start("run", "--locations", "ETH", "--n-simulations", "80", fake="seconds=0.1")
+    wait_until(lambda: '"state": "running"' in cli("status", "mosaic_run.h5", "--json").stdout, "a running run")
+    following = cli.start("report", "mosaic_run.h5", "--follow", "1")
+    wait_until((cli.folder / "report.html").exists, "the first report")
+    following.send_signal(signal.SIGINT)
+    done = cli.end(following)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert cli.end(run).returncode == 0

@@ -6,7 +6,7 @@ import runpy
 from pathlib import Path
 
 import pytest
-from helpers import finished_run, make_plan
+from helpers import Cli, finished_run, make_plan
 
 JOBS = Path(__file__).parents[2] / "jobs"
 SCRIPTS = sorted([*JOBS.glob("*/*.sbatch"), *JOBS.glob("*/*.pbs")])
@@ -32,6 +32,27 @@ def test_choice_of_mpi_is_the_same() -> None:
     parts = [text[text.index(FITTING) : text.index("launch=(srun")] for text in texts if FITTING in text]
     assert len(parts) == 3
     assert len(set(parts)) == 1
+
+
+def test_another_plan_against_a_complete_file_is_not_called_complete(cli: Cli) -> None:
+    """The file is complete, but is not what was asked for."""
+    script = cli.folder / "node.sbatch"
+    edited = (
+        (JOBS / "slurm" / "node.sbatch").read_text().replace('--save "reported_cases,reported_deaths"', "${MORE}")
+    )
+    script.write_text(edited)
+
+    def submit(more: str) -> tuple[int, str]:
+        words = {"N_SIMULATIONS": "4", "MORE": more, "SLURM_JOB_ID": "1"}
+        done = cli.end(cli.launch(["bash", str(script)], **words))
+        return done.returncode, done.stdout + done.stderr
+
+    assert submit("--locations=ETH")[0] == 0
+    assert submit("--locations=ETH")[0] == 0
+    code, log = submit("--locations=KEN")
+    assert code == 2, log
+    assert "locations" in log
+    assert "refused, see above" in log
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=ids)

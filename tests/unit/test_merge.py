@@ -467,3 +467,23 @@ def test_a_kill_at_any_moment_leaves_all_or_nothing(tmp_path: Path, out: Path, r
     finished_run(path, pieces.plan())
     same_numbers(path, pieces.whole())
     assert (Results(path).table("simulations/status") == COMPLETED).all()
+
+
+def test_a_kill_before_an_unfinished_file_is_in_place_leaves_the_finished_one(tmp_path: Path, out: Path) -> None:
+    pieces = Pieces(tmp_path, 20)
+    whole = [pieces.make(1, 10), pieces.make(11, 20)]
+    unfinished = [pieces.make(1, 10, "unfinished", rows=[0, 1, 2])]
+    path, report = out / "run.h5", tmp_path / "report"
+    assert merge(whole, str(path)).exit_code == 0
+    old = path.read_bytes()
+    assert merge_in_a_child(unfinished, out / "other.h5", False, 10**6, report) == 75
+    n_calls = int(report.read_text())
+    for moment in range(n_calls - 6, n_calls):
+        assert merge_in_a_child(unfinished, path, True, moment, report) == -signal.SIGKILL, moment
+        n_completed = len(Results(path).completed())
+        assert n_completed == 20 or moment == n_calls - 1, moment
+        assert len(Results(path).channel("fake")) == n_completed
+        if n_completed == 20:
+            assert path.read_bytes() == old
+    assert merge(unfinished, str(path), overwrite=True).exit_code == 75
+    assert len(Results(path).completed()) == 3

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from helpers import (
     VERSIONS,
@@ -83,6 +82,8 @@ def test_simulations_tell_the_fate_of_each(path: str) -> None:
     assert table["error"].tolist() == ["", "", "out of memory", "", ""]
     assert table["host"].tolist() == ["here", "here", "", "here", "here"]
     assert (table["finished_at"] > 0).all()
+    for column in ("likelihood", "elapsed_s", "rank", "slot"):
+        assert table[column].isna().tolist() == [False, False, True, False, False], column
 
 
 def test_a_channel_comes_with_named_axes_and_coordinates(path: str, plan: RunPlan) -> None:
@@ -159,13 +160,23 @@ def test_an_empty_run_gives_empty_tables(tmp_path: Path, plan: RunPlan) -> None:
     assert results.parameters().shape == (0, 1 + len(plan.source.names))
     assert results.likelihoods().shape == (0, 2)
     assert results.channel("fake").shape == (0, 2, 2, 10)
-    assert isinstance(results.simulations(), pd.DataFrame)
+    pending = results.simulations()
+    assert (pending["status"] == "pending").all()
+    assert pending[["likelihood", "elapsed_s", "finished_at", "rank", "slot"]].isna().all(axis=None)
 
 
 def test_a_run_killed_before_its_spool_was_made_gives_an_empty_channel(tmp_path: Path, plan: RunPlan) -> None:
     Store(str(tmp_path / "run.h5"), plan).close()
     (tmp_path / "run.h5.spool").unlink()
     assert mosaic_mpi.open(str(tmp_path / "run.h5")).channel("fake").shape == (0, 2, 2, 10)
+
+
+def test_a_table_that_is_none_is_named(path: str) -> None:
+    results = mosaic_mpi.open(path)
+    with pytest.raises(InputError, match="has no simulations/likelihoods"):
+        results.table("simulations/likelihoods")
+    with pytest.raises(InputError, match=r"starts is a group of .*command"):
+        results.table("starts")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -16,8 +16,11 @@ from mosaic_mpi import layout
 from mosaic_mpi.errors import InputError
 from mosaic_mpi.plan import RunPlan
 from mosaic_mpi.progress import duration
+from mosaic_mpi.report import overview
+from mosaic_mpi.report.snapshot import take
 from mosaic_mpi.store import Store
-from mosaic_mpi.summary import as_json, as_text, summarise
+from mosaic_mpi.summary import as_json, as_text, kinds_of_failures, summarise
+from mosaic_mpi.watch import watch_line
 
 
 @pytest.fixture
@@ -153,6 +156,50 @@ def test_failures_are_counted_by_cause_commonest_first(path: str, plan: RunPlan)
     text = as_text(summary)
     assert "5 attempts: 3 by killed, 2 by exception" in text
     assert "ValueError: rho" in text
+
+
+def test_texts_that_differ_in_numbers_only_are_one_kind_for_people(path: str, plan: RunPlan) -> None:
+    store = Store(path, plan)
+    begin(store)
+    for attempt in (1, 2):
+        store.add_failure(0, attempt, "killed", "its process was killed by SIGKILL", attempt == 2)
+    for row in (1, 2, 3):
+        store.add_failure(row, 1, "exception", f"Traceback\nValueError: simulation {row} at 0x7f{row}a: rho", True)
+    store.close()
+    summary = summarise(path)
+    assert [entry.attempts for entry in summary.failures] == [2, 1, 1, 1], "for programs, as they are stored"
+    kinds = kinds_of_failures(summary.failures)
+    assert [(entry.attempts, entry.cause) for entry in kinds] == [(3, "exception"), (2, "killed")]
+    text = as_text(summary)
+    assert text.index("    3 x exception:") < text.index("    2 x killed:")
+    assert 'error="3 x exception: ValueError: simulation 1 at 0x7f1a: rho"' in watch_line(summary)
+
+
+@pytest.mark.parametrize(
+    ("simulations", "ids", "shown"),
+    [(None, "1-8", "simulations  8: "), ((3, 6), "3-6", "simulations  4 (3-6): "), ((1, 1), "1", "simulations  1: ")],
+)
+def test_a_piece_says_which_simulations_it_has(
+    tmp_path: Path, path: str, simulations: tuple[int, int] | None, ids: str, shown: str
+) -> None:
+    finished_run(Path(path), make_plan(tmp_path, 8, simulations=simulations))
+    summary = summarise(path)
+    assert summary.sim_ids == ids
+    assert shown in as_text(summary)
+    assert ("(numbers 3\N{EN DASH}6)" in overview.what(take(path))) == (ids == "3-6")
+
+
+def test_a_complete_run_tells_of_its_failures(path: str, plan: RunPlan) -> None:
+    store = Store(path, plan)
+    begin(store)
+    store.note(first_assignment_at=time.time() - 10)
+    add_rows(store, plan, range(1, plan.n_simulations))
+    store.add_failure(0, 1, "exception", "ValueError: rho", True)
+    store.end_start(layout.COMPLETE)
+    store.close()
+    text = as_text(summarise(path))
+    assert "complete; `run` with --retry-failed runs what failed again" in text
+    assert "simulations/s in the latest start, failed ones included" in text
 
 
 def test_likelihoods_that_are_not_finite_are_counted_and_not_failures(path: str, plan: RunPlan) -> None:

@@ -1,0 +1,128 @@
+"""That benchmarks can be started, and what they compute from what they measure."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+SCRIPTS = sorted(path for path in BENCHMARKS.glob("*.py") if '__name__ == "__main__"' in path.read_text())
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+    """Import a module of the benchmarks, and forget it afterwards."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    before = set(sys.modules)
+
+    def import_module(name: str) -> ModuleType:
+        return __import__(name)
+
+    yield import_module
+    for name in set(sys.modules) - before:
+        file = getattr(sys.modules[name], "__file__", None)
+        if file and Path(file).is_relative_to(BENCHMARKS):
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_help(script: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(script), "--help"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "usage:" in done.stdout
+
+
+def test_machine_and_spread(load) -> None:
+    found = load("machine").machine()
+    assert set(found) == {"cpu", "n_cores", "kernel", "versions"}
+    assert found["versions"]["python"].split(".")[0] == "3"
+    assert load("machine").spread([3.0, 1.0, 10.0]) == {"median": 3.0, "min": 1.0, "max": 10.0, "n": 3}
+
+
+# ---- peers ------------------------------------------------------------------------------------------
+
+
+def result(process: str, began: float, finished: float) -> dict[str, object]:
+    return {"process": process, "began": began, "finished": finished}
+
+
+def test_steady_rate_is_without_start_and_tail(load) -> None:
+    """One slot a result every 2 s from 2 to 8, the other every 4 s from 10 to 18: 1/2 + 1/4."""
+    results = [result("a", end - 2, end) for end in (2.0, 4.0, 6.0, 8.0)]
+    results += [result("b", end - 4, end) for end in (10.0, 14.0, 18.0)]
+    peer_results = load("peer_results")
+    assert peer_results.steady_rate(results, 2) == pytest.approx(0.75)
+    assert peer_results.busy_share(results, 2) == pytest.approx(1.0)
+
+
+def test_a_process_that_follows_another_takes_its_slot(load) -> None:
+    """Starting it counts: 2 s of work, 6 s from one result to the next."""
+    results = [result("a", 0, 2), result("b", 6, 8), result("c", 1, 3), result("d", 7, 9)]
+    peer_results = load("peer_results")
+    slots = [[one["process"] for one in slot] for slot in peer_results.chains(results, 2)]
+    assert slots == [["a", "b"], ["c", "d"]]
+    assert peer_results.steady_rate(results, 2) == pytest.approx(2 / 6)
+    assert peer_results.busy_share(results, 2) == pytest.approx(2 / 6)
+
+
+def test_ratios_are_to_the_reference_of_the_same_round(load) -> None:
+    rounds = [
+        {
+            "ideal": {"simulations_per_s": 10.0, "identical": True},
+            "peer": {"simulations_per_s": 5.0, "identical": True},
+        },
+        {
+            "ideal": {"simulations_per_s": 2.0, "identical": True},
+            "peer": {"simulations_per_s": 1.8, "identical": False},
+        },
+        {"ideal": {"simulations_per_s": 2.0, "identical": True}},
+    ]
+    summary = load("peer_results").summarise(rounds, "ideal")
+    assert summary["peer"]["ratio"] == {"median": 0.7, "min": 0.5, "max": 0.9, "n": 2}
+    assert summary["peer"]["identical"] is False
+    assert summary["ideal"]["simulations_per_s"]["n"] == 3
+    shown = load("peer_results").table(summary, {})
+    assert "| peer | 3.400 (1.800 to 5.000) | 0.700 (0.500 to 0.900) |" in shown
+    assert "NO" in shown
+
+
+def test_memory_of_what_a_command_leaves_behind(load, tmp_path: Path) -> None:
+    """What detaches itself is found, counted and ended."""
+    processes = load("processes")
+    child = (
+        "import os,time; os.setsid(); x = b'1' * (64 << 20); open('pid', 'w').write(f'{os.getpid()}'); time.sleep(60)"
+    )
+    parent = f"import subprocess,sys,time; subprocess.Popen([sys.executable, '-c', {child!r}]); time.sleep(2)"
+    processes._INTERVAL_S, processes._LINGER_S = 0.2, 0.5
+    measured = processes.Measured([sys.executable, "-c", parent], dict(os.environ), str(tmp_path))
+    assert measured.wait(60) == 0
+    assert measured.peak_bytes > 64 << 20
+    left = int((tmp_path / "pid").read_text())
+    assert processes._is_zombie(left)
+
+
+# ---- planning ---------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_is_read(load) -> None:
+    said = """\
+dry run      nothing was written
+slots        4 on 1 ranks; tried on 2 at once
+file         run.h5: new; 42.5 MiB when complete (twice the time series while it completes)
+memory       1.5 GiB: 76.3 MiB a slot, 476 MiB a rank
+work         2 core-hours at 24.1 s a simulation
+wall time    about 1 h, 4 core-hours held; 38 s to start, then 2 simulations a slot"""
+    assert load("planning").predicted(said) == {
+        "wall_s": 3600.0,
+        "work_s": 7200.0,
+        "memory_bytes": 1.5 * 2**30,
+        "file_bytes": 42.5 * 2**20,
+    }
