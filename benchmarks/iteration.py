@@ -128,7 +128,7 @@ class Slot:
     def run(self, how: str, sim_id: int) -> dict[str, Any]:
         self.spent.clear()
         began, cpu = time.perf_counter(), time.process_time()
-        record = self._frombuffer(self._simulation.run(sim_id - 1), self._dtype, 1)[0]
+        record = self._frombuffer(self._simulation.run((N_ITERATIONS + 1) * (sim_id - 1)), self._dtype, 1)[0]
         self._collect()
         whole, cpu = time.perf_counter() - began, time.process_time() - cpu
         apart = self.spent["drawing"] + self.spent["compressing what is saved"]

@@ -88,16 +88,19 @@ def rank(n_slots: int, locations: list[str] | None) -> dict[str, Any]:
 
     environment.use_one_thread()
     fork_server.start_fork_server("mosaic_mpi.engine")
+    import numpy as np
+
     from mosaic_mpi.plan_inputs import PlanOptions, load_plan
     from mosaic_mpi.prepare import describe_channels
     from mosaic_mpi.slots import Failed, SlotPool
+    from mosaic_mpi.units import Units
 
     options = PlanOptions(locations=tuple(locations) if locations else None, n_simulations=n_slots, n_iterations=1)
     plan = describe_channels(load_plan(options, environment.engine_versions()))
     block = plan.slot_plan().to_bytes()
     pool = SlotPool(n_slots, block)
     pool.start()
-    pool.submit(list(range(n_slots)))
+    pool.submit(Units(plan.n_iterations).whole(np.arange(n_slots)).tolist())
     finished: list[float] = []
     while len(finished) < n_slots:
         for event in pool.poll(1.0):

@@ -1,6 +1,6 @@
 """What handing out iterations, and doing again what is late, win at the end of a run.
 
-    python benchmarks/tail.py [--rounds 5] [--output tail.json]
+    python benchmarks/tail.py [--rounds 5] [--only slower] [--output tail.json]
 
 Schedules of the real master in a virtual time (see `virtual_time.py`): simulations of 1 s, each iteration's length
 log-normal around a third of that, drawn anew in each round; with and without what `mosaic_mpi.tail` does. Efficiency
@@ -154,10 +154,11 @@ def without_help() -> contextlib.ExitStack:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default="", help="cases whose name has this in it")
     parser.add_argument("--output", help="also write the JSON there")
     options = parser.parse_args()
     report: dict[str, Any] = {"python": platform.python_version(), "numpy": np.__version__, "cases": {}}
-    for case in CASES:
+    for case in (case for case in CASES if options.only in case.name):
         began = time.monotonic()
         ours = [Schedule(case, seed).run() for seed in range(options.rounds)]
         with without_help():

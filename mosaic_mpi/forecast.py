@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-MASTER_S_PER_RESULT = 60e-6
-"""CPU that a result costs rank 0 (`benchmarks/directing.py`): with enough slots, it is rank 0 that they wait for."""
+MASTER_S_PER_RESULT = 12e-6
+"""CPU that a result costs rank 0 (`benchmarks/virtual_cluster.py`): many slots wait for it."""
 CHUNK_INDEX_BYTES = 24
 """What HDF5 keeps of each stored time series, besides the series."""
 

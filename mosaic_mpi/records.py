@@ -95,7 +95,8 @@ def _planes(array: NDArray[Any]) -> list[Segment]:
     """Deflate all first bytes of an array's numbers, all second ones, and so on."""
     data = np.ascontiguousarray(array)
     shuffled = memoryview(data.view(np.uint8).reshape(-1, data.itemsize).T.tobytes())
-    return [deflate.segment(shuffled[start : start + data.size]) for start in range(0, data.nbytes, data.size)]
+    n = data.size
+    return [deflate.segment(shuffled[plane * n : (plane + 1) * n]) for plane in range(data.itemsize)]
 
 
 def _unpack(data: memoryview) -> Iterator[Segment]:

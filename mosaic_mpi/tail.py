@@ -102,9 +102,12 @@ class Tail:
         """Ranks bring whole simulations: nobody else need be at them any more."""
         if not self._parts:
             return
+        settled: set[int] = set()
         for rank, row, unit in zip(ranks.tolist(), rows.tolist(), self._units.whole(rows).tolist(), strict=True):
             self._parts.release(rank, unit)
-            self._finish(rank, row)
+            if row not in settled:  # else its holder, who may have brought it a moment ago, would count as busy
+                self._finish(rank, row)
+                settled.add(row)
 
     def take_part(self, rank: int, record: Any, series: memoryview) -> tuple[NDArray[np.void], bytes] | None:
         """A rank brings an iteration; return the whole simulation if it was the last one."""

@@ -51,6 +51,12 @@ def test_decompress_undoes_compress(name: str) -> None:
     assert again.tobytes() == np.ascontiguousarray(array).tobytes()
 
 
+def test_a_channel_without_a_single_number_can_be_compressed() -> None:
+    array = np.empty((3, 0, 7), "<f4")
+    assert decompress(compress(array), array.shape, "<f4").shape == array.shape
+    assert join_iterations([compress_iteration(part) for part in array]) == compress(array)
+
+
 @pytest.mark.parametrize("name", ARRAYS)
 def test_iterations_compressed_apart_join_into_the_same_bytes(name: str) -> None:
     packed = [compress_iteration(array) for array in ARRAYS[name]]

@@ -16,9 +16,11 @@ from mosaic_mpi import layout
 from mosaic_mpi.failure_limit import FailureLimit
 from mosaic_mpi.master import Master
 from mosaic_mpi.progress import Progress
+from mosaic_mpi.ranks import Ranks
 from mosaic_mpi.results import Results
 from mosaic_mpi.simulation import Simulation
 from mosaic_mpi.store import Store
+from mosaic_mpi.tail import Tail
 from mosaic_mpi.units import Units
 from mosaic_mpi.workqueue import WorkQueue
 
@@ -331,3 +333,16 @@ def test_any_mixture_of_speeds_failures_and_deaths_ends_with_the_same_numbers(tm
     else:
         assert Results(run.path).verify() == []
     assert run.queue.n_running == run.queue.n_pending == 0
+
+
+def test_a_row_that_two_ranks_bring_at_once_keeps_neither_busy() -> None:
+    queue = WorkQueue(np.zeros(3, np.int8), np.zeros(3, np.int32), 3, n_ranks=2)
+    ranks, units = Ranks(["a", "b"], [0, 0], 0.0), Units(2)
+    tail = Tail(queue, ranks, units, 2)
+    for rank in (0, 1):
+        ranks.report(rank, 1)
+    tail.note_given(0, queue.take(2, 0), 0.0)
+    tail._parts.split([1])  # another simulation, which is done again elsewhere
+    tail.settle(np.array([0, 1]), np.array([0, 0]))
+    queue.complete(np.array([0, 0]))
+    assert (tail.n_held(0), tail.n_held(1)) == (1, 0)

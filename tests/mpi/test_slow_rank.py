@@ -61,7 +61,7 @@ def test_a_slow_rank_does_not_hold_up_the_end(
     assert place.table("simulations/attempts").tolist() == [1] * N_SIMULATIONS
     assert sorted(place.table("simulations/commit").tolist()) == list(range(1, N_SIMULATIONS + 1))
     assert Results(place.file).verify() == []
-    assert max(seeds_begun(place).values()) == 2
+    assert 2 <= max(seeds_begun(place).values()) <= 3, "with the whole simulation, and a copy that looked late itself"
 
 
 def begin_shared(launcher: Launcher, place: Workplace) -> Run:
@@ -85,7 +85,7 @@ def test_of_a_rank_that_dies_its_iterations_alone_are_run_again(
     times = seeds_begun(place)
     assert len(times) == 6
     assert sum(times.values()) >= 8, "its two iterations"
-    assert max(times.values()) == 2, "where ranks start slowly, one may look late besides"
+    assert max(times.values()) <= 3, "what was run again may have looked late as well, and was copied once"
     assert place.table("simulations/attempts").tolist() == [1, 1]
     assert_same_numbers(place.numbers(), {name: values[:2] for name, values in expected.items()})
     run.assert_no_orphans()
