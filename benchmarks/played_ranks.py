@@ -14,7 +14,6 @@ import os
 import pickle
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -68,6 +67,12 @@ class PlayedComm(MPIComm):
         data = encode(message)
         request = self._world.Isend([data, self._mpi.BYTE], dest=process, tag=message.kind + _KINDS * place)
         self._sending.append((process, request, data))
+
+    def close(self, code: int) -> None:
+        """See `Comm.close`; some libraries end the process there."""
+        if self.rank == 0:
+            _write(0, peak_bytes=_peak_bytes())
+        super().close(code)
 
     def _take(self) -> tuple[int, Message] | None:
         status = self._mpi.Status()
@@ -295,10 +300,6 @@ def _peak_bytes() -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def _received(comm: PlayedComm) -> Iterator[tuple[int, Message]]:
-    return comm.receive()
-
-
 def main() -> int:
     """Be rank 0, or play others, on the core that `virtual_cluster.py` gives each."""
     rank = next((int(os.environ[name]) for name in ("OMPI_COMM_WORLD_RANK", "PMI_RANK") if name in os.environ), 0)
@@ -316,8 +317,6 @@ def main() -> int:
         profile.dump_stats(_SETTINGS["profile"])
     else:
         code = cli.main(arguments)
-    if rank == 0:
-        _write(0, peak_bytes=_peak_bytes())
     return int(code or 0)
 
 
