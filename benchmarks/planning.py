@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -137,15 +138,24 @@ def main() -> None:
     rounds: list[Any] = json.loads(path.read_text())["rounds"] if options.append and path.exists() else []
     plans = {plan: ([], words) for plan, words in PLANS.items()}
     if options.mpirun:
-        plans |= {plan: (options.mpirun.split(), words) for plan, words in UNDER_MPI.items()}
+        program, *others = options.mpirun.split()
+        launch = [str(Path(shutil.which(program) or program).absolute()), *others]
+        plans |= {plan: (launch, words) for plan, words in UNDER_MPI.items()}
     chosen = {name: plan for name, plan in plans.items() if options.only in name}
     for _ in range(options.rounds):
-        rounds.append({name: compare(*plan) for name, plan in chosen.items()})
-        summary = summarise(rounds)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"machine": machine(), "summary": summary, "rounds": rounds}, indent=1) + "\n")
-        plot(summary, path.with_suffix(".svg"))
-        print(table(summary), flush=True)
+        rounds.append({})
+        for name, plan in chosen.items():
+            rounds[-1][name] = compare(*plan)
+            write(rounds, path)
+    print(table(summarise(rounds)))
+
+
+def write(rounds: list[Any], path: Path) -> None:
+    """Write all rounds and what they come to, and draw it."""
+    summary = summarise(rounds)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"machine": machine(), "summary": summary, "rounds": rounds}, indent=1) + "\n")
+    plot(summary, path.with_suffix(".svg"))
 
 
 def arguments() -> argparse.Namespace:

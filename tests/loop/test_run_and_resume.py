@@ -247,7 +247,7 @@ def test_a_dry_run_tells_its_figures_and_touches_nothing(cli: Cli, config: str, 
 def test_a_dry_run_plans_for_slots_that_are_not_here(cli: Cli, config: str) -> None:
     """And says how large the file will be, which can be looked at."""
     arguments = ("run", "--config", config, "--n-simulations", "300", "--save", "fake", "--output", "r.h5")
-    done = cli(*arguments, "--slots", "8192", "--dry-run", fake="seconds=0.05")
+    done = cli(*arguments, "--slots", "8192", "--dry-run", fake="seconds=0.02")
     assert done.returncode == 0, done.stderr
     n_cores = len(os.sched_getaffinity(0))
     assert re.search(rf"8192 on 1 ranks; tried on [1-{n_cores}] at once", done.stdout)
