@@ -56,7 +56,7 @@ def dry_run(options: RunOptions) -> int:
     except MosaicError as error:
         report(error)
         return error.exit_code
-    told = forecast(found, n_to_do, len(slots), sum(slots))
+    told = forecast(found, n_to_do, plan.n_iterations, len(slots), sum(slots))
     show(_text(plan, f"{options.output}: {state}", n_to_do, slots, found, told))
     hidden = hidden_cores([hello], options.slots)
     for note in (*([hidden] if hidden else []), *plan.notes):
@@ -68,7 +68,7 @@ def _text(plan: RunPlan, output: str, n_to_do: int, slots: list[int], found: Mea
     size = _complete_bytes(plan, found.series_bytes)
     folding = " (twice the time series while it completes)" if plan.channels else ""
     tried = f"tried on {found.n_slots} at once"
-    rounds = f"{duration(found.start_s)} to start, then {told.n_rounds} simulations a slot"
+    rounds = f"{duration(found.start_s)} to start, then {told.n_rounds:.3g} simulations a slot"
     if told.waits_for_master:
         rounds = "the slots wait for rank 0, which can take no more results a second"
     rows = [

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from mosaic_mpi.tail import WORTH_SECONDS
+
 MASTER_S_PER_RESULT = 12e-6
 """CPU that a result costs rank 0 (`benchmarks/virtual_cluster.py`): many slots wait for it."""
 CHUNK_INDEX_BYTES = 24
@@ -56,8 +58,8 @@ class Forecast:
         Seconds of slots, idle or not: what a site charges for.
     memory_bytes : int
         Of all ranks together.
-    n_rounds : int
-        Simulations of the slot that has most of them.
+    n_rounds : float
+        Simulations of the slot that has most of them; near the end it has iterations.
     waits_for_master : bool
         Whether results come faster than rank 0 can take them.
     """
@@ -66,16 +68,13 @@ class Forecast:
     work_s: float
     held_s: float
     memory_bytes: int
-    n_rounds: int
+    n_rounds: float
     waits_for_master: bool
 
 
-def forecast(found: Measured, n_to_do: int, n_ranks: int, n_slots: int) -> Forecast:
-    """Predict a run of so many simulations on so many slots.
-
-    The last round counts as a whole one: a slot that has none left waits for those that have.
-    """
-    n_rounds = math.ceil(n_to_do / n_slots)
+def forecast(found: Measured, n_to_do: int, n_iterations: int, n_ranks: int, n_slots: int) -> Forecast:
+    """Predict a run of so many simulations, of so many iterations each, on so many slots."""
+    n_rounds = _rounds(n_to_do, n_iterations if found.pace_s >= WORTH_SECONDS else 1, n_slots)
     by_slots_s, by_master_s = n_rounds * found.pace_s, n_to_do * MASTER_S_PER_RESULT
     warm_up_s = found.warm_up_s if n_to_do else 0.0
     wall_s = found.start_s + warm_up_s + max(by_slots_s, by_master_s)
@@ -87,6 +86,18 @@ def forecast(found: Measured, n_to_do: int, n_ranks: int, n_slots: int) -> Forec
         n_rounds=n_rounds,
         waits_for_master=by_master_s > by_slots_s,
     )
+
+
+def _rounds(n_to_do: int, n_pieces: int, n_slots: int) -> float:
+    """Simulations of the slot that has most, all being equally long.
+
+    The last round counts as a whole one, since a slot that has none left waits for those that have; unless it has so
+    few that they are shared out by iterations (see `mosaic_mpi.tail`).
+    """
+    whole, rest = divmod(n_to_do, n_slots)
+    if rest <= n_slots * (1 - 1 / n_pieces):
+        return whole + math.ceil(rest * n_pieces / n_slots) / n_pieces
+    return whole + 1.0
 
 
 def file_bytes(fixed: int, tables: int, n_simulations: int, n_channels: int, series_bytes: float) -> int:

@@ -23,7 +23,7 @@ from mosaic_mpi.ranks import Ranks
 from mosaic_mpi.units import WHOLE, Units
 from mosaic_mpi.workqueue import WorkQueue
 
-_WORTH_SECONDS = 0.2
+WORTH_SECONDS = 0.2
 """Shorter simulations are left alone: what could be won is less than that."""
 _SPLIT_LOOK_SECONDS = 0.02
 _HELP_LOOK_SECONDS = 0.05
@@ -185,7 +185,7 @@ class Tail:
             return False
         self._looked_for_split = now
         typical_s = self._ranks.typical_s
-        if typical_s is not None and typical_s < _WORTH_SECONDS:
+        if typical_s is not None and typical_s < WORTH_SECONDS:
             return False
         return self._queue.n_pending + self._n_under_way(now, typical_s) <= saved
 
@@ -218,7 +218,7 @@ class Tail:
             return False
         self._looked_for_help = now
         typical_s = self._ranks.typical_s
-        return typical_s is not None and typical_s >= _WORTH_SECONDS
+        return typical_s is not None and typical_s >= WORTH_SECONDS
 
     def hoarders(self) -> list[int]:
         """Ranks that have more before them than they are at, each told once until it is given more."""
