@@ -170,6 +170,7 @@ def _correlations(shifts: ParameterShifts) -> dict[str, Any] | None:
         for a, b in pairs
         if a != b
     ]
+    is_chance = all(abs(posterior[pair]) <= noise for pair in pairs)
     n = len(chosen)
     image = parameter_figures.correlation_map([entry.name for entry in chosen], posterior[:n, :n], noise)
-    return {"map": Markup(image), "rows": rows, "noise": noise, "n_wider": len(wider)}
+    return {"map": Markup(image), "rows": rows, "noise": noise, "n_wider": len(wider), "is_chance": is_chance}

@@ -91,24 +91,65 @@ class Curve:
 def curve(likelihood: Floats) -> Curve:
     """Follow the weights of log-likelihoods in the order in which they were stored.
 
-    The sums are kept as logarithms: with thousands of observations the first likelihoods are zero beside the last.
+    From point to point, relative to the best so far: with thousands of observations the first likelihoods are zero
+    beside the last, and differences as large as 1e8 would drown the entropy.
     """
-    finite = np.isfinite(likelihood)
     n = _points(len(likelihood))
-    if not finite.any():
-        return Curve(n, np.zeros(len(n)), np.zeros(len(n)), np.full(len(n), np.nan))
-    logs = np.where(finite, likelihood - likelihood[finite].max(), -np.inf)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        total = np.logaddexp.accumulate(logs)[n - 1]
-        squares = np.logaddexp.accumulate(2 * logs)[n - 1]
-        # -log w is never below 0, so that sum(w (-log w)) has a logarithm too.
-        moments = np.logaddexp.accumulate(np.where(finite & (logs < 0), logs + np.log(-logs), -np.inf))[n - 1]
-        entropy = total + np.exp(moments - total)
-        seen = np.isfinite(total)
-        sizes = np.where(seen, np.exp(2 * total - squares), 0.0)
-        spread = np.where(seen, np.exp(entropy), 0.0)
-    best = np.maximum.accumulate(np.where(finite, likelihood, -np.inf))[n - 1]
-    return Curve(n, sizes, spread, np.where(seen, best, np.nan))
+    sums = _Sums()
+    rows = []
+    for first, last in zip((0, *n), n, strict=False):
+        sums = sums.with_more(likelihood[first:last])
+        rows.append((sums.kish, sums.perplexity, sums.best))
+    columns = np.array(rows).reshape(-1, 3).T
+    return Curve(n, *columns)
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """Sums over weights w relative to the largest: what effective sample sizes follow from.
+
+    Parameters
+    ----------
+    best : float
+        Highest log-likelihood; NaN without a finite one.
+    total, squares, moment : float
+        Of w, w^2 and w log w.
+    """
+
+    best: float = math.nan
+    total: float = 0.0
+    squares: float = 0.0
+    moment: float = 0.0
+
+    def with_more(self, likelihood: Floats) -> _Sums:
+        """Add log-likelihoods; those that are not finite weigh nothing."""
+        finite = likelihood[np.isfinite(likelihood)]
+        if not len(finite):
+            return self
+        best = float(finite.max())
+        logs = finite - best
+        weights = np.exp(logs)
+        more = _Sums(best, float(weights.sum()), float(np.square(weights).sum()), float((weights * logs).sum()))
+        if math.isnan(self.best):
+            return more
+        parts = [part.relative_to(max(self.best, best)) for part in (self, more)]
+        return _Sums(max(self.best, best), *(sum(values) for values in zip(*parts, strict=True)))
+
+    def relative_to(self, best: float) -> tuple[float, float, float]:
+        """The sums where another, higher likelihood has the weight 1."""
+        log = self.best - best
+        factor = math.exp(log)
+        return factor * self.total, factor**2 * self.squares, factor * (self.moment + log * self.total)
+
+    @property
+    def kish(self) -> float:
+        """See the module."""
+        return self.total**2 / self.squares if self.squares else 0.0
+
+    @property
+    def perplexity(self) -> float:
+        """See the module."""
+        return self.total * math.exp(-self.moment / self.total) if self.total else 0.0
 
 
 def _points(n: int) -> NDArray[np.int64]:

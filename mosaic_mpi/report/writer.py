@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from mosaic_mpi.errors import InputError, StorageError
+from mosaic_mpi.errors import InputError, MosaicError, StorageError
 from mosaic_mpi.h5file import is_hdf5
 from mosaic_mpi.report import wording as say
 from mosaic_mpi.report.page import GENERATOR, render
@@ -15,6 +15,9 @@ from mosaic_mpi.report.snapshot import Snapshot, take
 
 _MARK_WITHIN = 2000
 """Bytes of a report in which its generator is named."""
+_TRIES = 3
+"""Times that a report may fail in a row, as on a network file system while the file is replaced."""
+_TRY_AGAIN_SECONDS = 1.0
 
 
 def refuse_unfit(output: str) -> None:
@@ -97,13 +100,24 @@ def follow(path: str, output: str, interval_s: float, tell: Callable[[str], None
     tell : callable
         Is given a line about each.
     """
+    began = time.monotonic()
+    snapshot = write(path, output, interval_s)
     while True:
-        began = time.monotonic()
-        snapshot = write(path, output, interval_s)
         tell(described(snapshot, output))
         if not snapshot.is_running:
             return
         time.sleep(max(interval_s - (time.monotonic() - began), 1.0))
+        began = time.monotonic()
+        snapshot = _write_again(path, output, interval_s)
+
+
+def _write_again(path: str, output: str, interval_s: float) -> Snapshot:
+    for _ in range(_TRIES - 1):
+        try:
+            return write(path, output, interval_s)
+        except MosaicError:
+            time.sleep(_TRY_AGAIN_SECONDS)
+    return write(path, output, interval_s)
 
 
 def described(snapshot: Snapshot, output: str) -> str:

@@ -145,6 +145,7 @@ def test_weights_parameters_and_series_of_a_run(browser: Any, page_of: Any) -> N
         assert "Kish" in visit.text("#weights")
         assert "Cappé" in visit.text("#weights")
         assert visit.page.locator("#parameters .panels svg").count() == 24
+        assert "All of these may be chance, which explains |r| up to 0." in visit.text("#parameters")
         assert visit.page.locator("#series .panels svg").count() == 3
         assert "python -m mosaic_mpi run" in visit.text("#provenance")
     with Visit(browser, page_of("no_series")) as visit:

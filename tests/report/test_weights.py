@@ -76,3 +76,14 @@ def test_resampling_follows_the_weights() -> None:
 def test_how_few_hold_most() -> None:
     weights = np.array([0.1, 0.6, 0.3])
     assert [importance.n_holding(weights, share) for share in (0.5, 0.6, 0.9, 1.0)] == [1, 1, 2, 3]
+
+
+def test_the_curve_bears_likelihoods_that_are_hopeless_beside_the_best() -> None:
+    """The first are 4e8 below the last: what is left of their differences must not be taken for spread."""
+    rng = np.random.default_rng(2)
+    likelihood = np.concatenate([-5e8 + 1e8 * rng.random(30), -1e8 + rng.random(5)])
+    found = importance.curve(likelihood)
+    for n, size, spread in zip(found.n, found.kish, found.perplexity, strict=True):
+        weights = importance.normalised(likelihood[:n])
+        assert size == pytest.approx(importance.kish(weights), rel=1e-6)
+        assert spread == pytest.approx(importance.perplexity(weights), rel=1e-6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import made_runs
@@ -11,6 +12,8 @@ import pytest
 from helpers import Cli, finished_run, make_plan, wait_until
 
 from mosaic_mpi.errors import InputError
+from mosaic_mpi.report import writer
+from mosaic_mpi.report.snapshot import Snapshot, take
 from mosaic_mpi.report.writer import write
 
 
@@ -110,6 +113,31 @@ def test_following_a_run_rewrites_the_page_until_the_run_ends(cli: Cli) -> None:
     last = page.read_text()
     assert 'http-equiv="refresh"' not in last
     assert '<span class="chip good">complete</span>' in last
+
+
+@pytest.mark.parametrize("n_times", [2, 3])
+def test_following_bears_a_file_that_is_away_for_a_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_times: int
+) -> None:
+    path = made_runs.stopped(tmp_path)
+    looks = iter([True, *[None] * n_times, False])
+    lines: list[str] = []
+
+    def look(path: str) -> Snapshot:
+        is_running = next(looks)
+        if is_running is None:
+            raise InputError(f"{path}: no such file")
+        found = take(path)
+        return replace(found, summary=replace(found.summary, state="running" if is_running else "stopped"))
+
+    monkeypatch.setattr(writer, "take", look)
+    monkeypatch.setattr(writer, "_TRY_AGAIN_SECONDS", 0.0)
+    if n_times < 3:
+        writer.follow(path, str(tmp_path / "report.html"), 0.01, lines.append)
+        assert ["running" in line for line in lines] == [True, False]
+    else:
+        with pytest.raises(InputError, match="no such file"):
+            writer.follow(path, str(tmp_path / "report.html"), 0.01, lines.append)
 
 
 def test_ctrl_c_ends_the_following_quietly_and_not_the_run(cli: Cli) -> None:
