@@ -87,17 +87,17 @@ def test_what_runs_may_finish_within_the_grace(cli: Cli) -> None:
     assert n_done(path) > before
 
 
-def has_assigned(path: Path) -> bool:
-    """Whether a run is in its loop."""
-    starts = summarise(str(path)).starts if path.exists() else []
-    return bool(starts) and starts[-1]["first_assignment_at"] > 0
+def at_work(cli: Cli, fake: str) -> subprocess.Popen[str]:
+    """A run of which a simulation has begun: before that, there is nothing that could be waited for."""
+    log = cli.folder / "begun"
+    process = cli.start(*ARGUMENTS, "--config", write_config(cli.folder), fake=fake, MOSAIC_MPI_FAKE_LOG=str(log))
+    wait_until(log.exists, "the first iteration")
+    return process
 
 
 def test_what_takes_longer_is_abandoned(cli: Cli) -> None:
     """Within the five seconds of grace and a little more, not after the simulation's own time."""
-    process = cli.start(*ARGUMENTS, "--config", write_config(cli.folder), fake="hang=1;2;3")
-    wait_until(lambda: has_assigned(cli.folder / "my run.h5"), "the first assignment")
-    time.sleep(0.5)
+    process = at_work(cli, fake="hang=1;2;3;4")
     process.send_signal(signal.SIGTERM)
     stopped = cli.end(process, timeout=25)
     assert stopped.returncode == 75
@@ -106,10 +106,7 @@ def test_what_takes_longer_is_abandoned(cli: Cli) -> None:
 
 
 def test_a_second_interrupt_ends_it_at_once(cli: Cli) -> None:
-    process = cli.start(*ARGUMENTS, "--config", write_config(cli.folder), fake="hang=1;2;3;4")
-    path = cli.folder / "my run.h5"
-    wait_until(lambda: has_assigned(path), "the first assignment")
-    time.sleep(0.5)
+    process = at_work(cli, fake="hang=1;2;3;4")
     process.send_signal(signal.SIGUSR1)  # a minute of grace
     time.sleep(0.5)
     assert process.poll() is None
