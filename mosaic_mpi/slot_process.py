@@ -16,6 +16,7 @@ from typing import Any
 from mosaic_mpi.lifeline import be_first_out_of_memory, ignore_signals, tie_to_parent
 
 ORDER = struct.Struct("<q")
+"""A unit; a slot is sent as many of them at once as it may have."""
 READY, RESULT, FAILURE, UNFIT = b"I", b"R", b"F", b"X"
 """First byte of what a slot sends: ready, a result, an exception, or unable to start."""
 _MAX_TRACEBACK = 4000
@@ -67,13 +68,18 @@ def _serve(connection: Connection, simulation: Any) -> None:
             order = connection.recv_bytes()
         except (EOFError, OSError):
             return
-        try:
-            answer = RESULT + simulation.run(ORDER.unpack(order)[0])
-        except Exception as error:
-            traceback.clear_frames(error.__traceback__)  # where memory ran out, what filled it goes first
-            answer = FAILURE + _traceback()
-        connection.send_bytes(answer)
-        gc.collect()  # the engine's models are cycles; between simulations, no one waits for this
+        for (unit,) in ORDER.iter_unpack(order):
+            connection.send_bytes(_answer(simulation, unit))
+            gc.collect()  # the engine's models are cycles; between simulations, no one waits for this
+
+
+def _answer(simulation: Any, unit: int) -> bytes:
+    try:
+        answer: bytes = RESULT + simulation.run(unit)
+        return answer
+    except Exception as error:
+        traceback.clear_frames(error.__traceback__)  # where memory ran out, what filled it goes first
+        return FAILURE + _traceback()
 
 
 def _traceback() -> bytes:

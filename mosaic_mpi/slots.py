@@ -8,6 +8,7 @@ Knows no MPI and no results file; what an event means is decided elsewhere.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import selectors
 import signal
@@ -23,7 +24,11 @@ from mosaic_mpi import fork_server, slot_process
 from mosaic_mpi.errors import EngineError
 
 _FAST_SECONDS = 0.25
-"""Below this a slot gets its next unit before it asks, so that it does not wait for the rank."""
+"""Below this a slot gets its next units before it asks, so that it does not wait for the rank: …"""
+_AHEAD_SECONDS, _MOST_AHEAD = 0.02, 64
+"""… work for so long, at least two units, at most so many; what a slot has is not begun elsewhere meanwhile."""
+_MAX_READS = 64
+"""Answers taken from a slot at once, so that the rank looks after the rest in between."""
 _MAX_STARTS_IN_VAIN = 5
 _AUTO_FLOOR_SECONDS = 600.0
 _AUTO_FACTOR = 20.0
@@ -131,8 +136,13 @@ class SlotPool:
         EngineError
             Slots cannot be started.
         """
-        for key, _ in self._selector.select(timeout_s):
-            self._read(key.data)
+        for _ in range(_MAX_READS):
+            ready = self._selector.select(timeout_s)
+            for key, _ in ready:
+                self._read(key.data)
+            if not ready:
+                break
+            timeout_s = 0.0
         if time.monotonic() - self._checked > _CHECK_SECONDS:
             self._kill_overdue()
         self._feed()
@@ -166,30 +176,40 @@ class SlotPool:
         self._selector.register(connection, selectors.EVENT_READ, slot)
 
     def _feed(self) -> None:
-        depth = 2 if self._mean_s is not None and self._mean_s < _FAST_SECONDS else 1
-        for level in range(depth):
-            for slot in self._slots:
-                if not self._backlog:
-                    return
-                if slot.ready and len(slot.units) == level and not self._is_worn(slot):
-                    self._give(slot, self._backlog.popleft())
+        """Refill slots that have worked off half of what they may have, the idle ones first."""
+        if not self._backlog:
+            return
+        depth = self._depth
+        free = [slot for slot in self._slots if slot.ready and len(slot.units) <= depth // 2]
+        free.sort(key=lambda slot: len(slot.units))
+        for n_before, slot in enumerate(free):
+            share = -(-len(self._backlog) // (len(free) - n_before))
+            n_units = min(depth - len(slot.units), share, self._n_until_worn(slot))
+            if n_units > 0:
+                self._give(slot, [self._backlog.popleft() for _ in range(n_units)])
 
-    def _give(self, slot: _Slot, unit: int) -> None:
+    @property
+    def _depth(self) -> int:
+        """Units that a slot may have, with the one that it is at."""
+        if self._mean_s is None or self._mean_s >= _FAST_SECONDS:
+            return 1
+        return min(max(2, math.ceil(_AHEAD_SECONDS / max(self._mean_s, 1e-6))), _MOST_AHEAD)
+
+    def _give(self, slot: _Slot, units: list[int]) -> None:
         if not slot.units:
             slot.since = time.monotonic()
-        slot.units.append(unit)
-        slot.n_given += 1
-        with contextlib.suppress(OSError):  # it just died: its pipe says so next, and the unit is counted there
-            slot.connection.send_bytes(slot_process.ORDER.pack(unit))
+        slot.units.extend(units)
+        slot.n_given += len(units)
+        with contextlib.suppress(OSError):  # it just died: its pipe says so next, and its units are seen to there
+            slot.connection.send_bytes(b"".join(map(slot_process.ORDER.pack, units)))
 
     def _read(self, slot: _Slot) -> None:
         try:
-            while slot.connection.poll():
-                self._receive(slot, slot.connection.recv_bytes())
+            self._receive(slot, slot.connection.recv_bytes())
         except (EOFError, OSError):
             self._bury(slot)
         else:
-            if self._is_worn(slot) and not slot.units:
+            if not slot.units and not self._n_until_worn(slot):
                 self._replace(slot)
 
     def _receive(self, slot: _Slot, message: bytes) -> None:
@@ -209,8 +229,9 @@ class SlotPool:
         slot.since = now
         self._starts_in_vain = 0
 
-    def _is_worn(self, slot: _Slot) -> bool:
-        return self._max_simulations is not None and slot.n_given >= self._max_simulations
+    def _n_until_worn(self, slot: _Slot) -> int:
+        """Units that a slot may still be given before it is replaced."""
+        return _MOST_AHEAD if self._max_simulations is None else self._max_simulations - slot.n_given
 
     def _replace(self, slot: _Slot) -> None:
         """Start a fresh process for a slot that has nothing to do."""
@@ -223,11 +244,11 @@ class SlotPool:
         self._mean_s = elapsed_s if self._mean_s is None else 0.9 * self._mean_s + 0.1 * elapsed_s
 
     def _bury(self, slot: _Slot) -> None:
-        """Charge the unit that a dead slot was at, return the one it had not begun, start a new slot."""
+        """Charge the unit that a dead slot was at, return those it had not begun, start a new slot."""
         self._remove(slot)
         if slot.units:
             self._events.append(self._post_mortem(slot, slot.units.popleft()))
-            self._backlog.extendleft(slot.units)
+            self._backlog.extendleft(reversed(slot.units))
         elif not slot.ready:
             self._count_vain_start(slot)
         self._start(slot.index)

@@ -75,6 +75,17 @@ def test_every_way_to_go_is_one_attempt_with_its_cause(cli: Cli, arguments: tupl
     assert not cli.survivors()
 
 
+def test_poison_among_simulations_that_a_slot_is_given_many_of_at_once(cli: Cli, arguments: tuple[str, ...]) -> None:
+    """Of what a slot has before it, the one that it died of is charged, and it alone."""
+    poison = [400, 401, 402, 900, 1500, 1990]
+    fake = f"kill={';'.join(map(str, poison))},fail=700;701"
+    done = cli(*arguments, "--n-simulations", "2000", "--slots", "2", fake=fake)
+    assert done.returncode == 3, done.stderr
+    outcome = Outcome(cli)
+    outcome.assert_only_these_failed(sorted([*poison, 700, 701]), 2000)
+    assert outcome.causes == {"killed": 12, "exception": 4}
+
+
 def test_poison_first_and_everywhere_at_four_slots(cli: Cli, arguments: tuple[str, ...]) -> None:
     """More deadly simulations at once than there are slots, from the very first on."""
     poison = [*range(1, 13), 30, 31, 60]
