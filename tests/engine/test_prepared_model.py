@@ -18,6 +18,8 @@ import pytest
 from mosaic_mpi.config import engine_values, load_config
 from mosaic_mpi.parameters import DefaultPrior
 
+pytestmark = pytest.mark.xdist_group("prepared model")  # all of them look at one comparison
+
 HERE = Path(__file__).parent
 SHARED = Path(os.environ.get("MOSAIC_MPI_SHARED") or HERE.parents[1].parent / "shared") / "mosaic"
 BUNDLED = Path(str(distribution("laser-cholera").locate_file("laser/cholera/metapop/data/default_parameters.json")))

@@ -16,7 +16,7 @@ from runs import Ended, Run, Workplace, assert_kept, wait_until
 
 pytestmark = pytest.mark.timeout(180)
 
-N_SIMULATIONS = 48
+N_SIMULATIONS = 96
 EXIT_STOPPED = 75
 LAUNCHERS = ("none", *NAMES)
 PROMPTLY_S = 20.0
@@ -28,7 +28,7 @@ def ranks_for(launcher: Launcher) -> int:
 
 
 def start(launcher: Launcher, place: Workplace) -> Run:
-    """Start a run that takes two seconds of its three slots."""
+    """Start a run that takes its three slots long enough for a busy machine to catch it half-way."""
     n_ranks = ranks_for(launcher)
     return place.start(launcher, n_ranks, n_simulations=N_SIMULATIONS, slots=3 // n_ranks)
 

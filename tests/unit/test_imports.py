@@ -118,3 +118,9 @@ def test_the_login_node_pays_less_than_half_a_second_of_cpu(results: Path, words
         return usage.ru_utime + usage.ru_stime
 
     assert min(cpu_seconds() for _ in range(3)) < 0.5
+
+
+def test_no_two_modules_of_tests_have_the_same_name() -> None:
+    """pytest imports them by name: the second one would not be collected, and only a run of all tests would tell."""
+    names = [path.name for path in Path(__file__).parents[1].rglob("test_*.py")]
+    assert len(names) == len(set(names))
