@@ -138,7 +138,7 @@ class Master:
             return
         self._file_results()  # what a rank said before comes before
         match message:
-            case Ready(n_slots):
+            case Ready(n_slots) if not ranks.is_dead[source]:
                 ranks.report(source, n_slots)
             case Failure(unit, cause, text):
                 self._take_failure(source, unit, cause, text)
@@ -239,6 +239,8 @@ class Master:
         """What a rank was at goes back to the queue."""
         self._last_trouble = f"{self._ranks.name(source)} {why}"
         n_units = self._tail.give_back(source)
+        if self._drain_until is not None:
+            self._tail.drain()
         self._progress.lost_rank(source, self._ranks.host(source), why, n_units)
 
     # ---- the clock ----------------------------------------------------------------------------------

@@ -151,6 +151,8 @@ class Tail:
         else:
             is_whole = units % (self._units.n_iterations + 1) == WHOLE
             rows, parts = self._units.rows(units[is_whole]), units[~is_whole].tolist()
+            for unit in units[is_whole].tolist():
+                self._parts.release(rank, unit)
             rows = rows[[queue.holder(row) == rank for row in rows.tolist()]] if len(rows) else rows
         if not self._parts:
             return queue.give_back(rank, rows)
@@ -257,7 +259,7 @@ class Tail:
         for since, rank, unit in sorted(self._parts.held_once()):
             row = self._units.split(unit)[0]
             pace_s = self._ranks.pace_s[rank] / self._units.n_iterations
-            if row in self._not_again or not _is_late(now - since - self._start_s, allowed, typical_s, pace_s):
+            if row in self._not_again or not is_late(now - since, self._start_s, allowed, typical_s, pace_s):
                 continue
             able = (other for other, free in idle.items() if free and other not in (rank, self._queue.holder(row)))
             helper = next(able, None)
@@ -271,7 +273,7 @@ class Tail:
     def _split_late(self, now: float, typical_s: float, n_idle: int, idle: Mapping[int, int]) -> None:
         rows, holders = self._queue.held_by_ranks()
         ages_s = now - self._begun_at[rows]
-        late = _is_late(ages_s - self._start_s, self._overdue(1), typical_s, self._ranks.pace_s[holders])
+        late = is_late(ages_s, self._start_s, self._overdue(1), typical_s, self._ranks.pace_s[holders])
         late &= ~self._queue.have_failed(rows)
         order = np.flatnonzero(late)[np.argsort(-ages_s[late], kind="stable")]
         for row, holder in zip(rows[order].tolist(), holders[order].tolist(), strict=True):
@@ -289,6 +291,6 @@ class Tail:
         return 1 + min(max(_OVERDUE_DEVIATIONS * deviation, least), most)
 
 
-def _is_late(age_s: Any, allowed: float, typical_s: float, pace_s: Any) -> Any:
+def is_late(age_s: Any, start_s: float, allowed: float, typical_s: float, pace_s: Any) -> Any:
     """Whether units have taken too long, or will as their ranks are slow; NaN stands for a pace not known."""
-    return (age_s > allowed * typical_s) | (pace_s - age_s > _SLOW * typical_s)
+    return (age_s - start_s > allowed * typical_s) | (pace_s - age_s > _SLOW * typical_s)

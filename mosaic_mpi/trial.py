@@ -122,7 +122,9 @@ def _tree_bytes() -> int:
     children: defaultdict[int, list[int]] = defaultdict(list)
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
-            children[int(entry.read_text().rpartition(") ")[2].split()[1])].append(int(entry.parent.name))
+            children[int(entry.read_text(errors="replace").rpartition(") ")[2].split()[1])].append(
+                int(entry.parent.name)
+            )
     found = [os.getpid()]
     for pid in found:
         found += children[pid]

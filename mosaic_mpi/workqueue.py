@@ -111,11 +111,10 @@ class WorkQueue:
         parts: list[NDArray[np.int64]] = []
         while n_rows > 0 and len(found := self._next(n_rows)):
             parts.append(found)
+            self._give(found, rank)  # at once: it may stand among those to try again, too
             self._n_taken += len(found)
             n_rows -= len(found)
-        rows = parts[0] if len(parts) == 1 else np.concatenate([_NONE, *parts])
-        self._give(rows, rank)
-        return rows
+        return parts[0] if len(parts) == 1 else np.concatenate([_NONE, *parts])
 
     def take_untried(self) -> NDArray[np.int64]:
         """Take all rows that are to do and have no failed attempt; they are held `apart`."""
@@ -150,12 +149,12 @@ class WorkQueue:
 
     def _next_again(self, n_rows: int, due: int | None = None) -> NDArray[np.int64]:
         """Rows to try again, due by now or in any case."""
-        rows: list[int] = []
+        rows: dict[int, None] = {}
         while self._again and len(rows) < n_rows and (due is None or self._again[0][0] <= due):
             row = self._again.popleft()[1]
             if self._status[row] == PENDING:  # else a late result has come meanwhile
-                rows.append(row)
-        return np.array(rows, np.int64)
+                rows[row] = None
+        return np.array(list(rows), np.int64)
 
     def complete(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
         """Note results; the first of a simulation counts, later ones are not wanted.

@@ -283,6 +283,17 @@ def test_a_dead_rank_stays_dead(directed: Directed) -> None:
     assert told == {0, 2}
 
 
+def test_a_rank_whose_death_is_known_before_its_slots_are_gets_no_work(directed: Directed) -> None:
+    directed.ready(0)
+    directed.master.handle(2, Ready(1))
+    directed.comm.dying = [1]
+    directed.master.step(False)
+    directed.master.handle(1, Ready(4))
+    directed.settle()
+    assert directed.master.n_live_slots == 1
+    assert directed.rows_of(1) == []
+
+
 def test_a_rank_without_slots_does_not_end_the_run(directed: Directed) -> None:
     directed.ready(0, 1, 1)
     directed.master.step(False)

@@ -20,7 +20,7 @@ from mosaic_mpi.ranks import Ranks
 from mosaic_mpi.results import Results
 from mosaic_mpi.simulation import Simulation
 from mosaic_mpi.store import Store
-from mosaic_mpi.tail import Tail
+from mosaic_mpi.tail import Tail, is_late
 from mosaic_mpi.units import Units
 from mosaic_mpi.workqueue import WorkQueue
 
@@ -209,6 +209,14 @@ def test_a_stop_leaves_simulations_of_which_iterations_are_to_do(tmp_path: Path)
     assert Results(run.path).table("simulations/status").tolist() == [1, 1, 1, 0, 0, 0]
 
 
+def test_a_stop_does_not_wait_for_iterations_of_a_rank_that_dies_meanwhile(tmp_path: Path) -> None:
+    run = Played(tmp_path, n_simulations=2, slots=[0, 3, 3])
+    run.comm.after(SECONDS / 2, lambda: run.comm.master.drain(1e4))
+    run.comm.after(SECONDS * 0.6, lambda: run.comm.kill(2))
+    assert run.run() == pytest.approx(SECONDS, abs=0.2), "the grace was waited for"
+    assert (run.queue.n_completed, run.queue.n_pending, run.queue.n_running) == (1, 1, 0)
+
+
 # ---- help for those that are late -------------------------------------------------------------------
 
 
@@ -346,3 +354,27 @@ def test_a_row_that_two_ranks_bring_at_once_keeps_neither_busy() -> None:
     tail.settle(np.array([0, 1]), np.array([0, 0]))
     queue.complete(np.array([0, 0]))
     assert (tail.n_held(0), tail.n_held(1)) == (1, 0)
+
+
+def test_a_rank_that_returns_what_others_have_done_is_not_busy_with_it() -> None:
+    queue = WorkQueue(np.zeros(2, np.int8), np.zeros(2, np.int32), 3, n_ranks=2)
+    ranks, units = Ranks(["a", "b"], [0, 0], 0.0), Units(1)
+    tail = Tail(queue, ranks, units, 2)
+    for rank in (0, 1):
+        ranks.report(rank, 1)
+    tail.note_given(0, queue.take(2, 0), 0.0)
+    tail._parts.split([1])  # it waits in rank 0's backlog, and others do it meanwhile
+    tail._finish(1, 1)
+    queue.complete(np.array([1]))
+    assert tail.n_held(0) == 2
+    tail.give_back(0, units.whole(np.array([1])))
+    assert tail.n_held(0) == 1
+
+
+def test_time_to_start_makes_nobody_late_nor_slow() -> None:
+    slow_start = {"start_s": 5.0, "allowed": 1.25, "typical_s": 4.0}
+    assert not is_late(0.0, pace_s=4.0, **slow_start), "as fast as the others"
+    assert not is_late(9.0, pace_s=4.0, **slow_start), "it may have begun five seconds late"
+    assert is_late(11.0, pace_s=4.0, **slow_start)
+    assert is_late(0.0, pace_s=8.0, **slow_start), "on a rank that takes twice as long"
+    assert not is_late(0.0, pace_s=np.nan, **slow_start)

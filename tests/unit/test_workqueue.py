@@ -234,3 +234,17 @@ def test_against_a_model_of_ranks_that_finish_fail_and_die(seed: int) -> None:
             break
     assert work.is_done, "something was lost"
     assert completed | failed == set(range(n_rows))
+
+
+def test_a_row_that_waits_twice_is_handed_out_once() -> None:
+    """Among those to try again and, not reached yet by the cursor, in its place; or given back when taken apart."""
+    work = WorkQueue(np.zeros(5, np.int8), np.zeros(5, np.int32), max_attempts=3, n_ranks=1)
+    assert work.take(4, 0).tolist() == [0, 1, 2, 3]
+    assert work.take_untried().tolist() == [4]
+    work.complete(np.array([0, 1, 2]))
+    work.fail(4)
+    work.fail(3)
+    assert sorted(work.take(2, 0).tolist()) == [3, 4]
+    assert (work.n_pending, work.n_running) == (0, 2)
+    work.complete(np.array([3, 4]))
+    assert work.is_done
