@@ -14,7 +14,7 @@ pytestmark = [
     pytest.mark.parametrize("launcher", ["openmpi", "openmpi-ulfm", "mpich", "srun-mpich"], indirect=True),
 ]
 
-N_SIMULATIONS = 140
+N_SIMULATIONS = 240
 """Enough for seven seconds of three slots, so that the limit is over before the run is."""
 PROMPTLY_S = 40.0
 """Slurm's time between asking and killing included."""
