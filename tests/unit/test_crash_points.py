@@ -301,6 +301,7 @@ def test_the_recording_itself_is_complete(tmp_path: Path, recording: Recording) 
     assert {"write", "truncate", "replace", "unlink", "create", "sync", "plan", "committed", "failed"} <= kinds
 
 
+@pytest.mark.timeout(1200)  # some thousand crash points, on a busy machine too
 def test_a_kill_at_any_write_loses_nothing(tmp_path: Path, recording: Recording, plans: dict[int, RunPlan]) -> None:
     truth, promises = Truth(plans[10]), Promises()
     shadow, crashed = tmp_path / "shadow", tmp_path / "crashed"
