@@ -343,13 +343,19 @@ def test_any_mixture_of_speeds_failures_and_deaths_ends_with_the_same_numbers(tm
     assert run.queue.n_running == run.queue.n_pending == 0
 
 
-def test_a_row_that_two_ranks_bring_at_once_keeps_neither_busy() -> None:
-    queue = WorkQueue(np.zeros(3, np.int8), np.zeros(3, np.int32), 3, n_ranks=2)
-    ranks, units = Ranks(["a", "b"], [0, 0], 0.0), Units(2)
-    tail = Tail(queue, ranks, units, 2)
+def two_ranks(n_simulations: int, n_iterations: int) -> tuple[WorkQueue, Tail]:
+    """Of one slot each; the first has two simulations."""
+    queue = WorkQueue(np.zeros(n_simulations, np.int8), np.zeros(n_simulations, np.int32), 3, n_ranks=2)
+    ranks = Ranks(["a", "b"], [0, 0], 0.0)
+    tail = Tail(queue, ranks, Units(n_iterations), 2)
     for rank in (0, 1):
         ranks.report(rank, 1)
     tail.note_given(0, queue.take(2, 0), 0.0)
+    return queue, tail
+
+
+def test_a_row_that_two_ranks_bring_at_once_keeps_neither_busy() -> None:
+    queue, tail = two_ranks(n_simulations=3, n_iterations=2)
     tail._parts.split([1])  # another simulation, which is done again elsewhere
     tail.settle(np.array([0, 1]), np.array([0, 0]))
     queue.complete(np.array([0, 0]))
@@ -357,17 +363,12 @@ def test_a_row_that_two_ranks_bring_at_once_keeps_neither_busy() -> None:
 
 
 def test_a_rank_that_returns_what_others_have_done_is_not_busy_with_it() -> None:
-    queue = WorkQueue(np.zeros(2, np.int8), np.zeros(2, np.int32), 3, n_ranks=2)
-    ranks, units = Ranks(["a", "b"], [0, 0], 0.0), Units(1)
-    tail = Tail(queue, ranks, units, 2)
-    for rank in (0, 1):
-        ranks.report(rank, 1)
-    tail.note_given(0, queue.take(2, 0), 0.0)
+    queue, tail = two_ranks(n_simulations=2, n_iterations=1)
     tail._parts.split([1])  # it waits in rank 0's backlog, and others do it meanwhile
     tail._finish(1, 1)
     queue.complete(np.array([1]))
     assert tail.n_held(0) == 2
-    tail.give_back(0, units.whole(np.array([1])))
+    tail.give_back(0, Units(1).whole(np.array([1])))
     assert tail.n_held(0) == 1
 
 
