@@ -146,6 +146,7 @@ def summarise(path: str) -> Summary:
     InputError
         The file is missing, damaged or not a results file.
     """
+    was_abandoned = _is_abandoned(path)
     with h5file.reading(path) as file:
         header = h5file.read_header(file)
         status = h5file.read_status(file)
@@ -162,7 +163,10 @@ def summarise(path: str) -> Summary:
     counts = np.bincount(status, minlength=3)
     pending = int(counts[layout.PENDING])
     silent_s = time.time() - starts[-1]["last_commit_at"] if starts else math.inf
-    state = _state(path, starts, pending, silent_s)
+    # Rank 0 notes its end and then lets go; whoever takes the file up again takes hold first and notes it then. So
+    # only a lock that was free before and after the reading tells of a rank 0 that left the file as it was read.
+    is_abandoned = was_abandoned and _is_abandoned(path)
+    state = _state(starts, pending, is_abandoned or silent_s > _SILENT_SECONDS)
     finite = likelihood[np.isfinite(likelihood)]
     last = starts[-1] if starts else None
     rate, recent = _rate(finished_at, last), _recent_rate(finished_at, last)
@@ -311,11 +315,11 @@ def kinds_of_failures(failures: list[Failures]) -> list[Failures]:
     return sorted(found, key=lambda entry: -entry.attempts)
 
 
-def _state(path: str, starts: list[dict[str, Any]], pending: int, silent_s: float) -> str:
+def _state(starts: list[dict[str, Any]], pending: int, is_without_master: bool) -> str:
     if not starts:
         return "stopped"
     state = layout.STATE_NAMES.get(starts[-1]["state"], _BROKEN)
-    if state == "running" and (silent_s > _SILENT_SECONDS or _is_abandoned(path)):
+    if state == "running" and is_without_master:
         return "dead"
     if state == "complete" and pending:  # killed between an extension and the first note of its start
         return "stopped"

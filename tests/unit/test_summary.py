@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,9 @@ import numpy as np
 import pytest
 from helpers import add_rows, begin, finished_run, make_plan, simulate
 
-from mosaic_mpi import layout
+from mosaic_mpi import h5file, layout
 from mosaic_mpi.errors import InputError
+from mosaic_mpi.lock import WriterLock
 from mosaic_mpi.plan import RunPlan
 from mosaic_mpi.progress import duration
 from mosaic_mpi.report import overview
@@ -120,6 +123,36 @@ def test_a_run_that_went_without_a_word(path: str, plan: RunPlan) -> None:
     summary = summarise(path)
     assert summary.state == "dead"
     assert "rank 0 ended without a word" in as_text(summary)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_run_that_ends_or_goes_on_while_it_is_read_is_not_dead(
+    path: str, plan: RunPlan, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """It notes its end and lets go, or takes hold and notes its start, between two looks of the reader."""
+    store = Store(path, plan)
+    begin(store)
+    if moment == "before":
+        store.close()
+    real_reading = h5file.reading
+
+    @contextmanager
+    def reading(path: str) -> Iterator[Any]:
+        with real_reading(path) as file:
+            yield file
+        if moment == "after":
+            store.end_start(layout.STOPPED)
+            store.close()
+        else:
+            locks.append(WriterLock(path))
+
+    locks: list[WriterLock] = []
+    monkeypatch.setattr(h5file, "reading", reading)
+    assert summarise(path).state == "running"
+    monkeypatch.undo()
+    for lock in locks:
+        lock.release()
+    assert summarise(path).state == {"after": "stopped", "before": "dead"}[moment]
 
 
 def test_a_lock_left_behind_does_not_make_it_live_for_ever(path: str, plan: RunPlan) -> None:
