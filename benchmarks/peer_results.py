@@ -11,48 +11,29 @@ from machine import spread
 Result = Mapping[str, Any]
 
 
-def chains(results: Sequence[Result], n_slots: int) -> list[list[Result]]:
-    """Sort results by slot: by the process that ran them, where a process that follows another takes its slot.
+def span_s(results: Sequence[Result]) -> float:
+    """Seconds from the beginning of the first simulation to the end of the last."""
+    return float(max(result["finished"] for result in results) - min(result["began"] for result in results))
+
+
+def ideal_rate(results: Sequence[Result]) -> float:
+    """Simulations a second if no process ever waited, nor ran out of work before the others: the sum of their rates.
 
     Parameters
     ----------
     results : sequence of mapping
         With ``process``, ``began`` and ``finished`` (seconds).
-    n_slots : int
-        How many there are.
-
-    Returns
-    -------
-    list of list
-        Of each slot, by time.
     """
     by_process: dict[str, list[Result]] = {}
-    for result in sorted(results, key=lambda result: result["began"]):
+    for result in results:
         by_process.setdefault(result["process"], []).append(result)
-    slots: list[list[Result]] = []
-    for process in by_process.values():
-        free = min(slots, key=lambda slot: slot[-1]["finished"], default=None)
-        if free is None or (len(slots) < n_slots and free[-1]["finished"] > process[0]["began"]):
-            slots.append(list(process))
-        else:
-            free.extend(process)
-    return slots
-
-
-def steady_rate(results: Sequence[Result], n_slots: int) -> float:
-    """Simulations a second while all slots are at work: the sum of the slots' rates from first result to last.
-
-    So neither the start counts, nor the tail, in which slots have run out of work one after the other.
-    """
-    spans = [(len(slot) - 1, slot[-1]["finished"] - slot[0]["finished"]) for slot in chains(results, n_slots)]
-    return sum(n / seconds for n, seconds in spans if n)
+    return sum(len(mine) / span_s(mine) for mine in by_process.values())
 
 
 def busy_share(results: Sequence[Result], n_slots: int) -> float:
-    """Share of that time in which slots were inside a simulation."""
-    slots = chains(results, n_slots)
-    inside = sum(result["finished"] - result["began"] for slot in slots for result in slot[1:])
-    return float(inside / sum(slot[-1]["finished"] - slot[0]["finished"] for slot in slots))
+    """Share of the time of all slots, from the first beginning to the last end, that was inside a simulation."""
+    inside = sum(result["finished"] - result["began"] for result in results)
+    return float(inside / n_slots / span_s(results))
 
 
 def measures(results: Sequence[Result], n_slots: int, began: float, ended: float) -> dict[str, float]:
@@ -61,14 +42,15 @@ def measures(results: Sequence[Result], n_slots: int, began: float, ended: float
     Parameters
     ----------
     results : sequence of mapping
-        See `chains`.
+        With ``process``, ``began`` and ``finished`` (seconds).
     n_slots : int
         Slots.
     began, ended : float
         When the command started, and had ended, seconds.
     """
     return {
-        "simulations_per_s": steady_rate(results, n_slots),
+        "simulations_per_s": len(results) / span_s(results),
+        "ideal_per_s": ideal_rate(results),
         "busy_share": busy_share(results, n_slots),
         "mean_simulation_s": sum(r["finished"] - r["began"] for r in results) / len(results),
         "first_result_s": min(result["finished"] for result in results) - began,
@@ -89,7 +71,8 @@ def summarise(rounds: Sequence[Mapping[str, Any]], reference: str) -> dict[str, 
     Returns
     -------
     dict
-        By peer, in order of first appearance: each measure's spread, and ``ratio``, that of `simulations_per_s`.
+        By peer, in order of first appearance: each measure's spread, and ``ratio``, simulations a second over the
+        ideal that the reference gives.
     """
     summary: dict[str, dict[str, Any]] = {}
     for name in dict.fromkeys(name for found in rounds for name in found):
@@ -99,9 +82,7 @@ def summarise(rounds: Sequence[Mapping[str, Any]], reference: str) -> dict[str, 
         summary[name] = {
             key: all(of) if key == "identical" else spread(of) for key, of in values.items() if key != "likelihoods"
         }
-        ratios = [
-            one["simulations_per_s"] / other["simulations_per_s"] for one, other in mine if "simulations_per_s" in one
-        ]
+        ratios = [one["simulations_per_s"] / other["ideal_per_s"] for one, other in mine if "ideal_per_s" in one]
         if ratios:
             summary[name]["ratio"] = spread(ratios)
     return summary
@@ -109,7 +90,7 @@ def summarise(rounds: Sequence[Mapping[str, Any]], reference: str) -> dict[str, 
 
 _COLUMNS = (
     ("simulations/s", "simulations_per_s", "{:.3f}", 1.0),
-    ("of the bare loops", "ratio", "{:.3f}", 1.0),
+    ("of the ideal", "ratio", "{:.3f}", 1.0),
     ("beside a bare loop", "beside", "{:.3f}", 1.0),
     ("slots busy", "busy_share", "{:.3f}", 1.0),
     ("first result, s", "first_result_s", "{:.1f}", 1.0),
@@ -137,7 +118,7 @@ def _cell(found: Mapping[str, float] | None, form: str, factor: float) -> str:
 
 
 def plot(summary: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str], path: Path) -> None:
-    """Draw ratios to the bare loops, and the cost of an empty unit, as bars with their ranges."""
+    """Draw rates over the ideal, and the cost of an empty unit, as bars with their ranges."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -145,7 +126,7 @@ def plot(summary: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str], pa
     import matplotlib.pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 0.4 * len(summary) + 1.6), layout="constrained")
-    _bars(left, summary, titles, "ratio", "simulations a second, of the bare loops'")
+    _bars(left, summary, titles, "ratio", "simulations a second, over the ideal")
     left.axvline(1.0, color="black", linewidth=0.8)
     _bars(right, summary, titles, "empty_us", "an empty unit of work, us")
     right.set_xscale("log")

@@ -7,7 +7,8 @@
 Each round runs every peer once, on simulations and on empty units of work, and once more with one slot on one core
 while a bare loop runs on the other, which tells small differences on a machine whose speed wanders. With --append,
 rounds join those of the file, so that a long comparison can be made in pieces; ratios are always to the bare loops of
-the same round. A peer that lacks a package or program is left out, and told with what brings it.
+the same round: the sum of their rates, each by itself. A peer that lacks a package or program is left out, and told
+with what brings it.
 """
 
 from __future__ import annotations
@@ -270,7 +271,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--peers", type=_names, default=list(PEERS), help=f"comma-separated, of: {', '.join(PEERS)}")
     parser.add_argument("--what", nargs="+", choices=WHAT, default=list(WHAT))
     parser.add_argument("--rounds", type=int, default=3, help="0 with --append: make table and plot anew")
-    parser.add_argument("--n-simulations", type=int, default=16)
+    parser.add_argument("--n-simulations", type=int, default=24)
     parser.add_argument("--n-iterations", type=int, default=3)
     parser.add_argument("--locations", type=lambda text: text.split(","), help="default: the engine's 40 countries")
     parser.add_argument("--slots", type=int, default=len(environment.allowed_cores()), help="default: one a core")

@@ -54,42 +54,36 @@ def result(process: str, began: float, finished: float) -> dict[str, object]:
     return {"process": process, "began": began, "finished": finished}
 
 
-def test_steady_rate_is_without_start_and_tail(load) -> None:
-    """One slot a result every 2 s from 2 to 8, the other every 4 s from 10 to 18: 1/2 + 1/4."""
+def test_rates_of_slots_that_wait_for_none_and_of_all_together(load) -> None:
+    """One process a result every 2 s from 0 to 8, the other every 4 s from 8 to 20."""
     results = [result("a", end - 2, end) for end in (2.0, 4.0, 6.0, 8.0)]
-    results += [result("b", end - 4, end) for end in (10.0, 14.0, 18.0)]
+    results += [result("b", end - 4, end) for end in (12.0, 16.0, 20.0)]
     peer_results = load("peer_results")
-    assert peer_results.steady_rate(results, 2) == pytest.approx(0.75)
-    assert peer_results.busy_share(results, 2) == pytest.approx(1.0)
-
-
-def test_a_process_that_follows_another_takes_its_slot(load) -> None:
-    """Starting it counts: 2 s of work, 6 s from one result to the next."""
-    results = [result("a", 0, 2), result("b", 6, 8), result("c", 1, 3), result("d", 7, 9)]
-    peer_results = load("peer_results")
-    slots = [[one["process"] for one in slot] for slot in peer_results.chains(results, 2)]
-    assert slots == [["a", "b"], ["c", "d"]]
-    assert peer_results.steady_rate(results, 2) == pytest.approx(2 / 6)
-    assert peer_results.busy_share(results, 2) == pytest.approx(2 / 6)
+    assert peer_results.ideal_rate(results) == pytest.approx(1 / 2 + 1 / 4)
+    found = peer_results.measures(results, 2, began=-3.0, ended=21.0)
+    assert found["simulations_per_s"] == pytest.approx(7 / 20)
+    assert found["busy_share"] == pytest.approx(20 / 40)
+    assert (found["first_result_s"], found["whole_run_s"]) == (5.0, 24.0)
 
 
 def test_ratios_are_to_the_reference_of_the_same_round(load) -> None:
     rounds = [
         {
-            "ideal": {"simulations_per_s": 10.0, "identical": True},
-            "peer": {"simulations_per_s": 5.0, "identical": True},
+            "ideal": {"simulations_per_s": 9.0, "ideal_per_s": 10.0, "identical": True},
+            "peer": {"simulations_per_s": 5.0, "ideal_per_s": 6.0, "identical": True},
         },
         {
-            "ideal": {"simulations_per_s": 2.0, "identical": True},
-            "peer": {"simulations_per_s": 1.8, "identical": False},
+            "ideal": {"simulations_per_s": 2.0, "ideal_per_s": 2.0, "identical": True},
+            "peer": {"simulations_per_s": 1.8, "ideal_per_s": 1.9, "identical": False},
         },
-        {"ideal": {"simulations_per_s": 2.0, "identical": True}},
+        {"ideal": {"simulations_per_s": 2.0, "ideal_per_s": 2.0, "identical": True}},
     ]
     summary = load("peer_results").summarise(rounds, "ideal")
     assert summary["peer"]["ratio"] == {"median": 0.7, "min": 0.5, "max": 0.9, "n": 2}
     assert summary["peer"]["identical"] is False
     assert summary["ideal"]["simulations_per_s"]["n"] == 3
     shown = load("peer_results").table(summary, {})
+    assert summary["ideal"]["ratio"]["min"] == 0.9, "its own tail counts"
     assert "| peer | 3.400 (1.800 to 5.000) | 0.700 (0.500 to 0.900) |" in shown
     assert "NO" in shown
 
