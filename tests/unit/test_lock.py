@@ -18,10 +18,11 @@ import pytest
 from helpers import finished_run, make_plan, wait_until
 
 from mosaic_mpi import environment
+from mosaic_mpi.earlier_file import is_finished
 from mosaic_mpi.errors import FileInUse, StorageError
 from mosaic_mpi.holder import read_holder, this_process
 from mosaic_mpi.lock import WriterLock
-from mosaic_mpi.store import Store, is_finished
+from mosaic_mpi.store import Store
 
 HOLD = (
     "import sys, time; from mosaic_mpi.lock import WriterLock; lock = WriterLock(sys.argv[1]);"

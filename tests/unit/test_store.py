@@ -25,11 +25,12 @@ from helpers import (
 )
 
 from mosaic_mpi import layout
+from mosaic_mpi.earlier_file import is_finished, preview
 from mosaic_mpi.errors import FileInUse, InputError, PlanMismatch, StorageError
 from mosaic_mpi.layout import COMPLETED, FAILED, PENDING
 from mosaic_mpi.plan import RunPlan
 from mosaic_mpi.results import Results
-from mosaic_mpi.store import Store, is_finished, preview
+from mosaic_mpi.store import Store
 from mosaic_mpi.tablefile import TableFile
 
 
