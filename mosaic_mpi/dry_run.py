@@ -13,6 +13,7 @@ from mosaic_mpi import environment, fork_server, h5file, layout, trial
 from mosaic_mpi.allocation import allocate, hidden_cores
 from mosaic_mpi.blueprint import blueprint_of
 from mosaic_mpi.console import show
+from mosaic_mpi.earlier_file import preview
 from mosaic_mpi.errors import EXIT_COMPLETE, MosaicError
 from mosaic_mpi.forecast import Forecast, Measured, file_bytes, forecast
 from mosaic_mpi.messages import Hello
@@ -22,7 +23,6 @@ from mosaic_mpi.prepare import describe_channels, load_inputs, preload_module
 from mosaic_mpi.progress import duration
 from mosaic_mpi.run import report
 from mosaic_mpi.run_options import RunOptions
-from mosaic_mpi.store import preview
 
 
 def dry_run(options: RunOptions) -> int:

@@ -1,23 +1,23 @@
 """Rank 0's part: hand out simulations, take in what comes back, see that it is stored.
 
-One handler a message. What to hand out is decided by the work queue, what is remembered by the store; how it is
-shown is the reporter's business. Knows no MPI and no HDF5.
+One handler a message, and what is due by the clock. Results are taken in by `Arrivals`, simulations handed out by the
+`Dispatcher`; which those are is decided by the work queue and the tail, what is remembered by the store. Knows no MPI
+and no HDF5.
 """
 
 from __future__ import annotations
 
-import math
 import time
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mosaic_mpi.arrivals import Arrivals
 from mosaic_mpi.comm import Comm
+from mosaic_mpi.dispatcher import Dispatcher
 from mosaic_mpi.errors import EngineError, Interrupted
 from mosaic_mpi.failure_limit import DEFAULT as DEFAULT_FAILURE_LIMIT
 from mosaic_mpi.failure_limit import FailureLimit
 from mosaic_mpi.messages import (
-    Assign,
     Beat,
     Broken,
     Drain,
@@ -33,23 +33,16 @@ from mosaic_mpi.progress import Progress
 from mosaic_mpi.ranks import Ranks
 from mosaic_mpi.store import Store
 from mosaic_mpi.tail import Tail
-from mosaic_mpi.units import WHOLE, Units
-from mosaic_mpi.worker import beat_interval_s, flush_interval_s
+from mosaic_mpi.units import Units
+from mosaic_mpi.worker import beat_interval_s
 from mosaic_mpi.workqueue import WorkQueue
 
-_ANSWER_SECONDS = 0.1
-"""Ample time for rows to reach a rank after its message that it needs some."""
-_PLENTY = 8
-"""With so many simulations a slot to do, each slot is given two before it is known how long they take."""
 _COMMIT_SECONDS = 0.1
 _COMMIT_BYTES = 8 << 20
 """Results wait for one another so long, or so many: a commit of many costs each of them little."""
 _ALIVE_NEWS_SECONDS = 1.0
 DEFAULT_RANK_TIMEOUT_SECONDS = 300.0
 """A rank that says nothing for so long is given up; far above any stall of a disk or a network."""
-
-_Arrived = tuple[int, int, memoryview]
-"""Of results: their rank, how many, records and series."""
 
 
 class Master:
@@ -80,8 +73,6 @@ class Master:
 
     Attributes
     ----------
-    mean_s : float or None
-        Mean duration of a simulation lately, seconds.
     has_failed_too_often : bool
         Whether the run stops because of its failure limit.
     """
@@ -100,43 +91,36 @@ class Master:
         n_slots: int = 0,
     ) -> None:
         self._comm, self._store, self._queue, self._progress = comm, store, queue, progress
-        self._dtype, self._sim_ids, self._check_point_s = plan.record_dtype, plan.sim_ids, check_point_s
+        self._sim_ids, self._check_point_s = plan.sim_ids, check_point_s
         self._ranks = Ranks(hosts, [store.host_row(host) for host in hosts], time.monotonic())
         self._units = Units(plan.n_iterations)
         self._tail = Tail(queue, self._ranks, self._units, n_slots)
-        self._arrived: list[_Arrived] = []
-        """Results to be taken in."""
-        self._arrived_bytes = 0
-        self._hungry: set[int] = set()
-        """Ranks that may need rows: the others hold enough, since nothing came from them."""
-        self._lookahead_s = 2 * (_ANSWER_SECONDS + flush_interval_s(comm.size))
+        self._arrivals = Arrivals(plan.record_dtype, store, queue, self._tail, self._ranks, progress)
+        self._dispatcher = Dispatcher(comm, queue, self._tail, self._ranks, self._units, self._note_begin)
         self._rank_timeout_s, self._beat_s = rank_timeout_s, beat_interval_s(rank_timeout_s)
         self._failure_limit, self._n_to_do = failure_limit, queue.n_pending
-        self._n_ended = self._n_failed = 0
-        self.mean_s: float | None = None
+        self._n_failed_before = queue.n_failed
         self.has_failed_too_often = False
         self._drain_until: float | None = None
         self._last_trouble = ""
         self._checked = self._beaten = self._buffered_at = self._committed = self._stepped = time.monotonic()
         self._alive_noted = -1
-        self._assigned = False
         self._cpu_began = time.process_time()
 
     # ---- messages -----------------------------------------------------------------------------------
 
     def handle(self, source: int, message: Message) -> None:
         """Act on a message of a worker."""
-        ranks = self._ranks
-        ranks.heard[source] = time.monotonic()
+        ranks, now = self._ranks, time.monotonic()
+        ranks.heard[source] = now
         if ranks.is_given_up[source] and not ranks.is_dead[source]:
             self._take_back(source)
         if isinstance(message, Results):
-            self._arrived.append((source, message.n_records, memoryview(message.payload)))
-            self._arrived_bytes += len(message.payload)
-            if self._arrived_bytes >= _COMMIT_BYTES:
-                self._file_results()
+            self._arrivals.add(source, message)
+            if self._arrivals.n_bytes >= _COMMIT_BYTES:
+                self._take_in_results(now)
             return
-        self._file_results()  # what a rank said before comes before
+        self._take_in_results(now)  # what a rank said before comes before
         match message:
             case Ready(n_slots) if not ranks.is_dead[source]:
                 ranks.report(source, n_slots)
@@ -150,12 +134,12 @@ class Master:
                 self._take_breakdown(source, text)
             case _:
                 return
-        self._hungry.add(source)
+        self._dispatcher.note_hungry([source])
 
     def _take_back(self, source: int) -> None:
         """A rank that was given up speaks: it was suspended, or cut off for a while."""
         self._ranks.take_back(source)
-        self._hungry.add(source)
+        self._dispatcher.note_hungry([source])
         self._comm.silent.discard(source)
         self._progress.say(f"{self._ranks.name(source)} is back")
 
@@ -165,58 +149,11 @@ class Master:
         self._go_on_without(source, f"cannot go on: {text}")
         self._last_trouble = f"{self._ranks.name(source)}: {text}"
 
-    def _file_results(self) -> None:
-        """Take in the results of all messages that have come, together: that costs little more than one alone."""
-        if not self._arrived:
-            return
-        arrived, self._arrived, self._arrived_bytes = self._arrived, [], 0
-        self._hungry.update(source for source, _, _ in arrived)
-        records, sources = self._records_of(arrived)
-        self._tail.learn(sources, records, time.monotonic())
-        if records["iteration"].any():
-            arrived = self._joined(arrived)
-            if not arrived:
-                return
-            records, sources = self._records_of(arrived)
-        self._tail.settle(sources, records["row"])
-        series = (
-            [payload[n * self._dtype.itemsize :] for _, n, payload in arrived] if records["series_bytes"].size else []
-        )
-        wanted, attempts = self._queue.complete(np.ascontiguousarray(records["row"]))
-        if not wanted.all():  # of a rank that others have overtaken; the same numbers are stored already
-            series = _only(records["series_bytes"], series, wanted)
-            records, sources = records[wanted], sources[wanted]
-        if not len(records):
-            return
-        if not self._store.n_buffered:
-            self._buffered_at = time.monotonic()
-        self._store.add(records, series, sources, self._ranks.host_rows[sources], attempts)
-        self._note_results(len(records), float(records["elapsed_s"].mean()), records["likelihood"])
-
-    def _records_of(self, arrived: list[_Arrived]) -> tuple[NDArray[np.void], NDArray[np.int64]]:
-        """The records of messages, and which rank each is from."""
-        size = self._dtype.itemsize
-        records = np.frombuffer(b"".join([payload[: n * size] for _, n, payload in arrived]), self._dtype)
-        return records, np.repeat([source for source, _, _ in arrived], [n for _, n, _ in arrived])
-
-    def _joined(self, arrived: list[_Arrived]) -> list[_Arrived]:
-        """Replace iterations by the simulations that they complete."""
-        found: list[_Arrived] = []
-        for source, n, payload in arrived:
-            records = np.frombuffer(payload, self._dtype, n)
-            rest = payload[n * self._dtype.itemsize :]
-            for record, series in zip(records, _only(records["series_bytes"], [rest], np.ones(n, bool)), strict=True):
-                whole = (
-                    (record, series) if record["iteration"] == WHOLE else self._tail.take_part(source, record, series)
-                )
-                if whole is not None:
-                    found.append((source, 1, memoryview(whole[0].tobytes() + whole[1])))
-        return found
-
-    def _note_results(self, n_results: int, elapsed_s: float, likelihoods: NDArray[np.float64]) -> None:
-        self.mean_s = elapsed_s if self.mean_s is None else 0.8 * self.mean_s + 0.2 * elapsed_s
-        self._n_ended += n_results
-        self._progress.results(n_results, likelihoods)
+    def _take_in_results(self, now: float) -> None:
+        was_empty = not self._store.n_buffered
+        self._dispatcher.note_hungry(self._arrivals.take_in(now))
+        if was_empty:
+            self._buffered_at = now
 
     def _take_failure(self, source: int, unit: int, cause: str, text: str) -> None:
         if not self._tail.has_failed(source, unit):
@@ -224,8 +161,6 @@ class Master:
         row, _ = self._units.split(unit)
         verdict = self._queue.fail(row)
         self._store.add_failure(row, verdict.attempts, cause, text, verdict.final)
-        self._n_ended += verdict.final
-        self._n_failed += verdict.final
         where = self._ranks.name(source)
         self._progress.failure(int(self._sim_ids[row]), verdict.attempts, verdict.final, cause, text, where)
 
@@ -255,16 +190,16 @@ class Master:
         """
         now = time.monotonic()
         self._allow_for_own_stall(now)
-        self._file_results()
+        self._take_in_results(now)
         for source in self._comm.lost_ranks():
             self._lose(source, "died")
             self._ranks.is_dead[source] = True
             self._comm.silent.discard(source)  # MPI knows as well
-        if self._drain_until is None and self._failure_limit.is_reached(self._n_failed, self._n_ended, self._n_to_do):
+        if self._drain_until is None and self._is_failure_limit_reached:
             self.has_failed_too_often = not self._queue.is_done
             self.drain(0.0)
         if self._drain_until is None:
-            self._assign(now)  # before anything that takes long: slots may be waiting
+            self._dispatcher.hand_out(now, self.mean_s)  # before anything that takes long: slots may be waiting
         self._commit_if_due(now, busy)
         if now - self._checked > self._check_point_s:
             self._check_point()
@@ -276,6 +211,13 @@ class Master:
             return now > self._drain_until or not self._queue.n_running
         self._refuse_to_wait_for_nobody()
         return self._queue.is_done
+
+    @property
+    def _is_failure_limit_reached(self) -> bool:
+        n_failed = self._queue.n_failed - self._n_failed_before
+        n_open = self._queue.n_pending + self._queue.n_running
+        n_ended = self._n_to_do - n_open
+        return self._failure_limit.is_reached(n_failed, n_ended, self._n_to_do)
 
     def _is_alive_news(self, now: float) -> bool:
         """Whether the file should not wait for the next beat to know how many slots there are."""
@@ -303,6 +245,11 @@ class Master:
     def n_live_slots(self) -> int:
         """Slots of ranks that are heard of."""
         return self._ranks.n_live_slots
+
+    @property
+    def mean_s(self) -> float | None:
+        """Mean duration of a simulation lately, seconds; None before the first."""
+        return self._arrivals.mean_s
 
     @property
     def account_of_tail(self) -> str:
@@ -343,20 +290,22 @@ class Master:
             if not self._ranks.is_dead[source]:
                 self._comm.silent.add(source)
 
+    def _note_begin(self) -> None:
+        """Note that the first simulations are about to be handed out."""
+        self._cpu_began = time.process_time()
+        self._store.note(first_assignment_at=time.time())
+
     def _note_standing(self, now: float) -> None:
         """Note how much CPU directing has taken, and who answers."""
         self._ranks.heard[self._comm.rank] = now
         self._store.note_hosts(self._ranks.hosts_heard_at(time.time() - now))
         n_slots, n_lost = self._ranks.n_live_slots, self._ranks.n_lost
-        self._store.note(loop_cpu_s=self._cpu_s(), n_slots_live=n_slots, n_ranks_lost=n_lost)
+        self._store.note(loop_cpu_s=time.process_time() - self._cpu_began, n_slots_live=n_slots, n_ranks_lost=n_lost)
 
     def note_cpu(self) -> None:
         """Note and show, at the end, how much CPU directing has taken and who is left."""
         self._show()
         self._note_standing(time.monotonic())
-
-    def _cpu_s(self) -> float:
-        return time.process_time() - self._cpu_began
 
     def _commit_if_due(self, now: float, busy: bool) -> None:
         """A lone result at once, and what follows it closely together."""
@@ -371,80 +320,3 @@ class Master:
         self._checked = time.monotonic()
         self._store.commit()
         self._store.check_point()
-
-    # ---- handing out --------------------------------------------------------------------------------
-
-    def _assign(self, now: float) -> None:
-        """Give units to those who need some; who still has too few is asked for again at the next step."""
-        if not self._hungry:
-            return
-        self._tail.split_if_due(now)
-        if self._is_anything_to_do:
-            self._feed_the_hungry(now)
-        elif self._tail.is_help_due(now):
-            self._help(now)
-
-    @property
-    def _is_anything_to_do(self) -> bool:
-        return bool(self._queue.n_pending or self._tail.n_to_do)
-
-    def _feed_the_hungry(self, now: float) -> None:
-        lookahead = self._lookahead()
-        for source in sorted(self._hungry):
-            if not self._is_anything_to_do:
-                return
-            self._feed(source, lookahead, now)
-            if self._tail.n_held(source) >= self._ranks.n_slots[source]:
-                self._hungry.discard(source)
-
-    def _feed(self, source: int, lookahead: float, now: float) -> None:
-        n_slots, n_held = int(self._ranks.n_slots[source]), self._tail.n_held(source)
-        spare = math.ceil(n_slots * lookahead)
-        need = n_slots + spare - n_held
-        if not n_slots or (need <= spare // 2 and n_held >= n_slots):
-            return
-        rows = self._take(source, n_slots, need, now)
-        parts = self._tail.take(source, n_slots - n_held - len(rows), now) if self._tail.n_to_do else []
-        self._send(source, np.concatenate([self._units.whole(rows), np.array(parts, np.int64)]))
-
-    def _help(self, now: float) -> None:
-        """Slots are idle, and nothing is to do: see to it that the others need not be waited for long."""
-        for source in self._tail.hoarders():
-            self._comm.send(source, Drain())
-        n_idle = {rank: int(self._ranks.n_slots[rank]) - self._tail.n_held(rank) for rank in sorted(self._hungry)}
-        for source, parts in self._tail.help(now, {rank: n for rank, n in n_idle.items() if n > 0}).items():
-            self._send(source, np.array(parts, np.int64))
-
-    def _lookahead(self) -> float:
-        """Rows beyond one a slot, so that none waits for an answer of the master; none when few are left.
-
-        A rank asks for more, by its results, when half of them are used up.
-        """
-        n_pending, n_slots = self._queue.n_pending, self._ranks.n_live_slots
-        if self.mean_s is None:
-            return 1.0 if n_pending > _PLENTY * n_slots else 0.0
-        if n_pending <= n_slots:
-            return 0.0
-        return min(max(self._lookahead_s / max(self.mean_s, 1e-4), 0.1), 1000.0)
-
-    def _take(self, source: int, n_slots: int, n_rows: int, now: float) -> NDArray[np.int64]:
-        fair = -(-self._queue.n_pending * n_slots // self._ranks.n_live_slots)
-        rows = self._queue.take(min(n_rows, max(fair, 1)), source)
-        self._tail.note_given(source, rows, now)
-        return rows
-
-    def _send(self, source: int, units: NDArray[np.int64]) -> None:
-        if not len(units):
-            return
-        if not self._assigned:
-            self._assigned = True
-            self._cpu_began = time.process_time()
-            self._store.note(first_assignment_at=time.time())
-        self._comm.send(source, Assign(units))
-
-
-def _only(series_bytes: NDArray[np.int64], series: list[memoryview], wanted: NDArray[np.bool_]) -> list[memoryview]:
-    """Keep the series of some results, which lie one after the other in several pieces."""
-    whole = memoryview(b"".join(series))
-    ends = np.cumsum(series_bytes.sum(axis=1)).tolist()
-    return [whole[first:last] for first, last, keep in zip([0, *ends], ends, wanted, strict=False) if keep]

@@ -16,6 +16,9 @@ _SHORT_SECONDS = 0.1
 _N_REMEMBERED = 50
 """Times that the variance is about."""
 
+_START_WITHIN = 2.0
+"""A start that takes so many times as long as the middle one says nothing of others."""
+
 
 class Ranks:
     """The ranks of a run.
@@ -43,6 +46,8 @@ class Ranks:
         Whether it has reported its slots, or is gone.
     pace_s : ndarray of float64, shape (n_ranks,)
         Seconds that a simulation lately took a slot of it; NaN before its first result.
+    start_s : ndarray of float64, shape (n_ranks,)
+        Longest time from a rank's first assignment until a slot of it was at work; NaN before its first result.
     is_given_up, is_dead, is_broken : ndarray of bool, shape (n_ranks,)
         Silent for too long or dead; dead, so that it cannot come back; unable to start slots.
     """
@@ -53,6 +58,7 @@ class Ranks:
         self.n_slots, self._n_own_slots = np.zeros(n_ranks, np.int64), np.zeros(n_ranks, np.int64)
         self.n_live_slots = 0
         self.heard, self.pace_s = np.full(n_ranks, now), np.full(n_ranks, np.nan)
+        self.start_s = np.full(n_ranks, np.nan)
         self.is_known, self.is_given_up = np.zeros(n_ranks, bool), np.zeros(n_ranks, bool)
         self.is_dead, self.is_broken = np.zeros(n_ranks, bool), np.zeros(n_ranks, bool)
         self._all_known = False
@@ -85,6 +91,15 @@ class Ranks:
         """The middle one of all paces, of two the faster one; None before the first."""
         paces = np.sort(self.pace_s[~np.isnan(self.pace_s)])
         return float(paces[(len(paces) - 1) // 2]) if len(paces) else None
+
+    @property
+    def longest_start_s(self) -> float:
+        """Time to allow a rank for its start: the longest, within reason; 0 before the first result.
+
+        A rank that was suspended as it started is no reason to wait as long for another.
+        """
+        known = np.sort(self.start_s[~np.isnan(self.start_s)])
+        return float(min(known[-1], _START_WITHIN * known[(len(known) - 1) // 2])) if len(known) else 0.0
 
     def learn(self, ranks: NDArray[np.int64], seconds: NDArray[np.float64], pieces: NDArray[np.int64]) -> None:
         """Take note of times.

@@ -5,13 +5,12 @@ Owns the way back from the format to what people work with. Knows no MPI and no 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import zlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +23,7 @@ from mosaic_mpi.h5file import Header
 from mosaic_mpi.nearest import suggestion
 from mosaic_mpi.plan import Channel
 from mosaic_mpi.records import checksum, decompress
+from mosaic_mpi.stored_series import stored_chunks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,7 +138,7 @@ class Results:
             else np.empty((len(rows), 0)),
         }
         damaged = []
-        with h5file.reading(self.path) as file, self._chunks(file, len(rows)) as chunk:
+        with h5file.reading(self.path) as file, stored_chunks(self.path, file, len(rows)) as chunk:
             for index, row in enumerate(map(int, rows)):
                 record = {name: column[index] for name, column in columns.items()}
                 try:
@@ -341,7 +341,7 @@ class Results:
         """
         wanted = [self.channels.index(name) for name in names]
         kinds = [self.header.channels[index] for index in wanted]
-        with h5file.reading(self.path) as file, self._chunks(file, len(rows)) as chunk:
+        with h5file.reading(self.path) as file, stored_chunks(self.path, file, len(rows)) as chunk:
             for row in map(int, rows):
                 arrays = [
                     self._array(chunk(row, index), kind, row) for index, kind in zip(wanted, kinds, strict=True)
@@ -351,7 +351,7 @@ class Results:
     def stored_series(self, rows: NDArray[np.int64], names: Sequence[str]) -> Iterator[tuple[int, list[bytes]]]:
         """Yield rows of completed simulations with saved channels as they are stored; see `unpack`."""
         wanted = [self.channels.index(name) for name in names]
-        with h5file.reading(self.path) as file, self._chunks(file, len(rows)) as chunk:
+        with h5file.reading(self.path) as file, stored_chunks(self.path, file, len(rows)) as chunk:
             for row in map(int, rows):
                 yield row, [chunk(row, index) for index in wanted]
 
@@ -370,39 +370,3 @@ class Results:
             return decompress(data, (self.header.n_iterations, *kind.shape), kind.dtype)
         except (zlib.error, ValueError) as error:
             raise InputError(f"{self.path}: damaged: channel {kind.name} in row {row}: {error}") from None
-
-    def _open_spool(self, path: str) -> BinaryIO:
-        if os.path.exists(path) and not os.path.isfile(path):
-            raise InputError(f"{path}: is no file; it ought to hold the time series of {self.path}")
-        try:
-            return open(path, "rb")
-        except FileNotFoundError:
-            # Opened just before the run was folded, the file we have is the one of before.
-            if self._read_header().folded:
-                raise InputError(f"{self.path}: was completed just now; read it again") from None
-            raise InputError(f"{path}: missing; it holds the time series of {self.path}") from None
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-
-    @contextlib.contextmanager
-    def _chunks(self, file: Any, n_rows: int) -> Iterator[Any]:
-        """Give a function from row and channel to compressed bytes, wherever they lie."""
-        header = h5file.read_header(file)  # the run may have been folded since we first looked
-        if header.folded:
-            yield lambda row, index: h5file.read_chunk(file, header.channels[index], row)
-            return
-        path = layout.spool_path(self.path)
-        if not n_rows:
-            yield None
-            return
-        offsets, sizes = file["series/offset"][...], file["series/bytes"][...]
-        with self._open_spool(path) as spool:
-            descriptor = spool.fileno()
-
-            def stored(row: int, index: int) -> bytes:
-                offset, size = int(offsets[row, index]), int(sizes[row, index])
-                if min(offset, size) < 0 or offset + size > os.fstat(descriptor).st_size:
-                    raise InputError(f"{self.path}: damaged: the time series of row {row} are not in {path}")
-                return os.pread(descriptor, size, offset)
-
-            yield stored

@@ -13,17 +13,17 @@ import shlex
 import time
 import traceback
 
-from mosaic_mpi import environment, fake, fork_server
+from mosaic_mpi import conclusion, environment, fork_server
 from mosaic_mpi.allocation import allocate
 from mosaic_mpi.batch_limit import job_deadline
 from mosaic_mpi.comm import Comm, connect
 from mosaic_mpi.console import complain, say
 from mosaic_mpi.deadline import Deadline, earliest
+from mosaic_mpi.earlier_file import is_finished
 from mosaic_mpi.environment import Launcher
 from mosaic_mpi.errors import (
     EXIT_COMPLETE,
     EXIT_INTERNAL,
-    EXIT_SOME_FAILED,
     EXIT_STOPPED,
     Interrupted,
     LaunchError,
@@ -31,7 +31,7 @@ from mosaic_mpi.errors import (
     StorageError,
 )
 from mosaic_mpi.header import header, resume_command, shortened
-from mosaic_mpi.layout import BROKEN, COMPLETE, STATE_NAMES, STOPPED, TOO_MANY_FAILURES
+from mosaic_mpi.layout import BROKEN, STATE_NAMES, STOPPED
 from mosaic_mpi.master import Master
 from mosaic_mpi.messages import FOR_MASTER, Hello, Stop
 from mosaic_mpi.place import refuse_unwritable
@@ -41,7 +41,7 @@ from mosaic_mpi.progress import Progress, duration
 from mosaic_mpi.run_options import RunOptions
 from mosaic_mpi.signals import StopSignals
 from mosaic_mpi.slots import SlotPool
-from mosaic_mpi.store import Store, is_finished
+from mosaic_mpi.store import Store
 from mosaic_mpi.summary import summarise
 from mosaic_mpi.worker import MASTER, Worker, beat_interval_s
 from mosaic_mpi.workqueue import WorkQueue
@@ -312,7 +312,7 @@ class _Rank0:
             self._loop(master, worker)
             master.note_cpu()
             worker.close()
-            state = _ending(master, queue)
+            state = conclusion.state(queue, master.has_failed_too_often)
             store.end_start(state)
             progress.end_state = STATE_NAMES[state]
             self._began = False
@@ -328,9 +328,9 @@ class _Rank0:
         for line in (master.account_of_tail, note):
             if line:
                 say(line)
-        if master.has_failed_too_often:
-            return self._conclude_too_many_failures(queue, progress)
-        return self._conclude(queue, progress, time.monotonic() - began)
+        return conclusion.tell(
+            state, queue, progress, time.monotonic() - began, self._options, self._resume_command()
+        )
 
     def _loop(self, master: Master, worker: Worker) -> None:
         wait = _Wait(self._comm)
@@ -376,42 +376,6 @@ class _Rank0:
         master.drain(grace_s)
         return received
 
-    def _conclude(self, queue: WorkQueue, progress: Progress, elapsed_s: float) -> int:
-        if progress.n_nonfinite:
-            say(f"{progress.n_nonfinite} of this start's likelihoods are not finite")
-        counts = f"{queue.n_completed} completed, {queue.n_failed} failed"
-        if not queue.is_done:
-            say(f"stopped after {duration(elapsed_s)}: {counts}, {queue.n_pending + queue.n_running} to do")
-            self._say_how_to_resume()
-            return EXIT_STOPPED
-        path = self._options.output
-        say(f"complete after {duration(elapsed_s)}: {counts}; {path}")
-        if queue.n_failed:
-            say(f"why: python -m mosaic_mpi status {shlex.quote(path)}; --retry-failed runs them again")
-            return EXIT_SOME_FAILED
-        return EXIT_COMPLETE
-
-    def _conclude_too_many_failures(self, queue: WorkQueue, progress: Progress) -> int:
-        to_do = queue.n_pending + queue.n_running
-        complain(
-            f"mosaic_mpi: stopped by --max-failures {self._options.max_failures}: {queue.n_completed} completed, "
-            f"{queue.n_failed} failed, {to_do} to do; the commonest errors of this start:"
-        )
-        for line in progress.commonest_failures():
-            complain(f"  {line}")
-        complain(
-            "what was finished is kept; mend the cause and give the same command with --retry-failed, or go on in "
-            f"spite of it with a larger --max-failures: {self._resume_command()}"
-        )
-        return EXIT_STOPPED
-
-
-def _ending(master: Master, queue: WorkQueue) -> int:
-    """How a start ended, as the results file says it."""
-    if queue.is_done:
-        return COMPLETE
-    return TOO_MANY_FAILURES if master.has_failed_too_often else STOPPED
-
 
 def _refuse_different_code(hellos: list[Hello]) -> None:
     strangers = [hello for hello in hellos if hello.code != hellos[0].code]
@@ -421,8 +385,3 @@ def _refuse_different_code(hellos: list[Hello]) -> None:
             f"{len(strangers)} ranks run other code or package versions than rank 0 on {hellos[0].host}: {hosts}; "
             "every host must see the same environment (same Python, same packages)"
         )
-
-
-def simulator_name() -> str:
-    """See `mosaic_mpi.fake`."""
-    return fake.simulator_name()

@@ -107,10 +107,13 @@ class SpoolReader:
     """
 
     def __init__(self, path: str, identity: str) -> None:
+        if os.path.exists(path) and not os.path.isfile(path):  # a pipe, say, would be waited for
+            raise InputError(f"{path}: is no file; it ought to hold the time series of its results file")
         try:
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise InputError(f"{path}: {error.strerror}; its results file needs it for its time series") from None
+            reason = "missing" if isinstance(error, FileNotFoundError) else error.strerror
+            raise InputError(f"{path}: {reason}; its results file needs it for its time series") from None
         if self.read(0, Spool.HEADER_BYTES) != _MAGIC + identity.encode():
             self.close()
             raise InputError(f"{path}: not the one that belongs to its results file, which needs its time series")

@@ -15,9 +15,8 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,112 +24,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mosaic_mpi import h5file, layout, rebuild
+from mosaic_mpi.batch import Batch, columns_of
 from mosaic_mpi.blueprint import blueprint_of
-from mosaic_mpi.errors import PlanMismatch, StorageError
-from mosaic_mpi.h5file import Header
+from mosaic_mpi.earlier_file import is_to_do, refuse_other_plan
+from mosaic_mpi.errors import StorageError
 from mosaic_mpi.journal import Journal
 from mosaic_mpi.lock import WriterLock
-from mosaic_mpi.plan import RunPlan, rows_of, spans
-from mosaic_mpi.plan_differences import differences
+from mosaic_mpi.plan import RunPlan
 from mosaic_mpi.spool import Spool
 from mosaic_mpi.tablefile import TableFile
 from mosaic_mpi.verification import mismatching, unverified
-
-_COPIED = ("likelihood", "elapsed_s", "finished_at", "slot", "checksum")
-"""Fields of a record that are stored as they come."""
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """Results that wait for a commit; `start` is where their series begin in the spool."""
-
-    records: NDArray[np.void]
-    ranks: NDArray[np.int64]
-    hosts: NDArray[np.int64]
-    attempts: NDArray[np.int32]
-    start: int
-
-    def series_offsets(self) -> NDArray[np.int64]:
-        """Where each channel of each result begins, ``ndarray of int64, shape (n, n_channels)``."""
-        sizes: NDArray[np.int64] = self.records["series_bytes"]
-        ends = self.start + np.cumsum(sizes.ravel()).reshape(sizes.shape)
-        offsets: NDArray[np.int64] = ends - sizes
-        return offsets
-
-
-def is_finished(path: str, plan: RunPlan, retry_failed: bool = False) -> bool:
-    """Whether a results file holds all of this very plan, with nothing left to do.
-
-    Parameters
-    ----------
-    path : str
-        The results file.
-    plan : RunPlan
-        What it should hold.
-    retry_failed : bool
-        Whether failed simulations are to be run again.
-
-    Raises
-    ------
-    InputError
-        The file is damaged, foreign, or of another plan.
-    """
-    if not os.path.lexists(path) or rebuild.leftovers(path):  # of a killed --overwrite, say: to be removed first
-        return False
-    with h5file.reading(path) as file:
-        header = h5file.read_header(file)
-        _refuse_other_plan(path, file, header, plan)
-        done = not _to_do(file, retry_failed).any()
-        folded = (header.folded and not Path(layout.spool_path(path)).exists()) or not header.channels
-        return bool(done and folded and header.n_simulations == plan.n_simulations)
-
-
-def _to_do(file: Any, retry_failed: bool) -> NDArray[np.bool_]:
-    status: NDArray[np.int8] = file["simulations/status"][...]
-    to_do: NDArray[np.bool_] = status != layout.COMPLETED  # one that is damaged counts for nothing
-    return to_do if retry_failed else to_do & (status != layout.FAILED)
-
-
-def preview(path: str, plan: RunPlan, overwrite: bool, retry_failed: bool = False) -> tuple[str, int]:
-    """Say what a start would do with a results file, without touching it.
-
-    Returns
-    -------
-    state : str
-        For a person.
-    n_to_do : int
-        Simulations still to run.
-
-    Raises
-    ------
-    InputError
-        A start would refuse the file.
-    """
-    if not os.path.lexists(path):
-        return "new", plan.n_simulations
-    with h5file.reading(path) as file:
-        header = h5file.read_header(file)
-        if overwrite:
-            return "would be overwritten", plan.n_simulations
-        _refuse_other_plan(path, file, header, plan)
-        n_done = int((~_to_do(file, retry_failed)).sum())
-    extended = f", extended from {header.n_simulations}" if plan.n_simulations > header.n_simulations else ""
-    return f"resumed, {n_done} done{extended}", plan.n_simulations - n_done
-
-
-def _refuse_other_plan(path: str, file: Any, header: Header, plan: RunPlan) -> None:
-    found = []
-    if header.fingerprint != plan.fingerprint:
-        found = differences(header.identity, h5file.read_config(file), plan)
-    ids = file["simulations/sim_id"][...]
-    lacking = ids[rows_of(plan.sim_ids, ids) < 0]
-    if len(lacking):
-        fewer = " (fewer)" if plan.n_simulations < header.n_simulations else ""
-        counts = f"n_simulations: {header.n_simulations} in the file, {plan.n_simulations} now{fewer}"
-        found.append(f"{counts}; the plan lacks simulations {spans(lacking)}")
-    if found:
-        advice = "use the same inputs to resume it, another --output, or --overwrite to start anew"
-        raise PlanMismatch([f"{path} belongs to another plan; {advice}:", *(f"  {line}" for line in found)])
 
 
 class Store:
@@ -158,7 +61,7 @@ class Store:
         self.n_retried = 0
         self._lock = WriterLock(path)
         self._spool: Spool | None = None
-        self._buffered: list[_Batch] = []
+        self._buffered: list[Batch] = []
         self.n_buffered = self.buffered_bytes = 0
         self._sync: Future[int] | None = None
         try:
@@ -184,8 +87,8 @@ class Store:
         with h5file.reading(self.path) as file:  # refuses what is foreign or damaged, --overwrite or not
             header = h5file.read_header(file)
             if not overwrite:
-                _refuse_other_plan(self.path, file, header, self._plan)
-            unfinished = bool(_to_do(file, self._retry_failed).any())
+                refuse_other_plan(self.path, file, header, self._plan)
+            unfinished = bool(is_to_do(file, self._retry_failed).any())
         is_closed = header.folded and header.channels and unfinished  # what runs again needs a spool
         if overwrite:
             rebuild.create(self.path, blueprint_of(self._plan))
@@ -307,7 +210,7 @@ class Store:
                 for piece in series:
                     self._spool.append(piece)
         ranks, hosts = (np.broadcast_to(value, len(records)) for value in (rank, host))
-        self._buffered.append(_Batch(records, ranks, hosts, attempts, start))
+        self._buffered.append(Batch(records, ranks, hosts, attempts, start))
         self.n_buffered += len(records)
         self.buffered_bytes += records.nbytes
 
@@ -315,7 +218,7 @@ class Store:
         """Write what was added, then the status bytes that make it count; return how many rows."""
         if not self._buffered:
             return 0
-        rows, columns = self._columns(self._buffered)
+        rows, columns = columns_of(self._buffered, self._journal.start_row, self._commits, self._spool is not None)
         with self._guard():
             for name, column in columns.items():
                 self._tables.write_rows(name, rows, column)
@@ -324,32 +227,6 @@ class Store:
         self._commits += len(rows)
         self._buffered, self.n_buffered, self.buffered_bytes = [], 0, 0
         return len(rows)
-
-    def _columns(self, batches: list[_Batch]) -> tuple[NDArray[np.int64], dict[str, NDArray[Any]]]:
-        """Rows, ascending, and what is to be written of each, by table, but for the status."""
-        records = np.frombuffer(
-            b"".join([batch.records.view(np.uint8).data for batch in batches]), batches[0].records.dtype
-        )
-        order = np.argsort(records["row"], kind="stable")
-        records = records[order]
-
-        def joined(columns: Iterable[NDArray[Any]]) -> NDArray[Any]:
-            return np.concatenate(list(columns))[order]
-
-        columns = {
-            **{f"simulations/{name}": records[name] for name in _COPIED},
-            "simulations/rank": joined(batch.ranks for batch in batches),
-            "simulations/host": joined(batch.hosts for batch in batches),
-            "simulations/start": np.full(len(records), self._journal.start_row, np.int32),
-            "simulations/attempts": joined(batch.attempts for batch in batches),
-            "simulations/commit": (self._commits + 1 + order).astype(np.int32),
-            "iterations/likelihood": records["iteration_likelihood"],
-            "parameters/values": records["parameters"],
-        }
-        if self._spool is not None:
-            columns["series/bytes"] = records["series_bytes"]
-            columns["series/offset"] = joined(batch.series_offsets() for batch in batches)
-        return records["row"], columns
 
     def add_failure(self, row: int, attempts: int, cause: str, text: str, final: bool) -> None:
         """Note a failed attempt at once; with `final`, the simulation counts as failed."""

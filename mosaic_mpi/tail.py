@@ -59,8 +59,6 @@ class Tail:
         self._is_recalled = np.zeros(len(ranks), bool)
         self._looked_for_split = self._looked_for_help = -np.inf
         self._n_shared = self._n_again = 0
-        self._start_s = 0.0
-        """Longest time from a rank's first assignment until a slot of it was at work."""
 
     # ---- what ranks hold and bring ------------------------------------------------------------------
 
@@ -89,8 +87,10 @@ class Tail:
             return
         pieces = np.where(records["iteration"] == WHOLE, 1, self._units.n_iterations)
         for index in np.flatnonzero(np.isnan(self._ranks.pace_s[ranks])).tolist():
-            begun_at = self._since(int(ranks[index]), int(records["row"][index]), int(records["iteration"][index]))
-            self._start_s = max(self._start_s, now - float(records["elapsed_s"][index]) - begun_at)
+            rank = int(ranks[index])
+            begun_at = self._since(rank, int(records["row"][index]), int(records["iteration"][index]))
+            waited_s = max(now - float(records["elapsed_s"][index]) - begun_at, 0.0)
+            self._ranks.start_s[rank] = np.fmax(self._ranks.start_s[rank], waited_s)
         self._ranks.learn(ranks, records["elapsed_s"], pieces)
 
     def _since(self, rank: int, row: int, iteration: int) -> float:
@@ -255,11 +255,11 @@ class Tail:
 
     def _copy_iterations(self, now: float, typical_s: float, idle: dict[int, int]) -> dict[int, list[int]]:
         given: dict[int, list[int]] = {}
-        allowed = self._overdue(self._units.n_iterations)
+        start_s, allowed = self._ranks.longest_start_s, self._overdue(self._units.n_iterations)
         for since, rank, unit in sorted(self._parts.held_once()):
             row = self._units.split(unit)[0]
             pace_s = self._ranks.pace_s[rank] / self._units.n_iterations
-            if row in self._not_again or not is_late(now - since, self._start_s, allowed, typical_s, pace_s):
+            if row in self._not_again or not is_late(now - since, start_s, allowed, typical_s, pace_s):
                 continue
             able = (other for other, free in idle.items() if free and other not in (rank, self._queue.holder(row)))
             helper = next(able, None)
@@ -273,7 +273,7 @@ class Tail:
     def _split_late(self, now: float, typical_s: float, n_idle: int, idle: Mapping[int, int]) -> None:
         rows, holders = self._queue.held_by_ranks()
         ages_s = now - self._begun_at[rows]
-        late = is_late(ages_s, self._start_s, self._overdue(1), typical_s, self._ranks.pace_s[holders])
+        late = is_late(ages_s, self._ranks.longest_start_s, self._overdue(1), typical_s, self._ranks.pace_s[holders])
         late &= ~self._queue.have_failed(rows)
         order = np.flatnonzero(late)[np.argsort(-ages_s[late], kind="stable")]
         for row, holder in zip(rows[order].tolist(), holders[order].tolist(), strict=True):

@@ -13,7 +13,8 @@ from mosaic_mpi.console import say, visible
 from mosaic_mpi.display import Display, can_rewrite
 from mosaic_mpi.errors import InputError
 from mosaic_mpi.standing import Row, as_line, as_rows, duration
-from mosaic_mpi.summary import Failures, Summary, kinds_of_failures, silent_hosts_text, standing, summarise
+from mosaic_mpi.summary import Failures, Summary, kinds_of_failures, standing, summarise
+from mosaic_mpi.summary_text import silent_hosts_text
 
 DEFAULT_SECONDS = 5.0
 _LOOK_SECONDS = 0.2

@@ -19,10 +19,12 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several tests at a time, those that use Slurm share one cluster."""
+    """With several tests at a time, those that use Slurm share one cluster, and what LASER gave is found once."""
     for item in items:
         if _uses_slurm(item):
             item.add_marker(pytest.mark.xdist_group("slurm"))
+        elif "real_reference" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("real reference"))
 
 
 def _uses_slurm(item: pytest.Item) -> bool:

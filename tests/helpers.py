@@ -201,7 +201,7 @@ def listing(folder: Path) -> dict[str, tuple[int, int, int]]:
 # ---- processes --------------------------------------------------------------------------------------
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 30.0) -> None:
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 90.0) -> None:
     """Wait for a condition, and fail if it does not come."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -282,7 +282,7 @@ class Cli:
             out, err = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGABRT)  # the fault handler shows where it hangs
-            out, err = process.communicate(timeout=10)
+            out, err = process.communicate(timeout=60)
             raise AssertionError(f"still running after {timeout:.0f} s:\n{out}\n{err}") from None
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
@@ -295,7 +295,7 @@ class Cli:
         for process in self._running:
             if process.poll() is None:
                 process.kill()
-                process.communicate(timeout=10)
+                process.communicate(timeout=60)
         for pid in self.survivors():
             os.kill(pid, signal.SIGKILL)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mosaic_mpi import h5file, layout
 from mosaic_mpi.records import checksum
 from mosaic_mpi.results import Results
+from mosaic_mpi.stored_series import stored_chunks
 from mosaic_mpi.summary import Summary, summarise
 
 _NUMBERS = ("likelihood", "iteration_likelihood", "parameters")
@@ -38,7 +39,7 @@ def damaged_rows(path: Path) -> list[int]:
     )
     expected = results.table("simulations/checksum")
     found = []
-    with h5file.reading(path) as file, results._chunks(file, len(rows) if results.channels else 0) as chunk:
+    with h5file.reading(path) as file, stored_chunks(str(path), file, len(rows)) as chunk:
         for row in map(int, rows):
             series = b"".join(bytes(chunk(row, index)) for index in range(len(results.channels)))
             if checksum({name: columns[name][row] for name in _NUMBERS}, series) != expected[row]:

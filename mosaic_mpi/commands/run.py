@@ -108,7 +108,7 @@ def add(commands: Commands) -> None:
 
 def _do(options: argparse.Namespace, words: Sequence[str]) -> int:
     environment.use_one_thread()  # before anything imports NumPy
-    from mosaic_mpi import run
+    from mosaic_mpi import fake, run
     from mosaic_mpi.dry_run import dry_run
     from mosaic_mpi.plan_inputs import PlanOptions
     from mosaic_mpi.run_options import RunOptions
@@ -125,7 +125,7 @@ def _do(options: argparse.Namespace, words: Sequence[str]) -> int:
         n_iterations=options.n_iterations,
         simulations=options.simulations,
         save=tuple(options.save),
-        simulator=run.simulator_name(),
+        simulator=fake.simulator_name(),
     )
     run_options = RunOptions(
         plan=plan,

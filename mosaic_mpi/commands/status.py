@@ -42,7 +42,8 @@ def add(commands: Commands) -> None:
 
 
 def _do(options: argparse.Namespace, words: Sequence[str]) -> int:
-    from mosaic_mpi.summary import as_json, as_text, check_code, summarise
+    from mosaic_mpi.summary import as_json, check_code, summarise
+    from mosaic_mpi.summary_text import as_text
 
     if options.watch:
         summary = _watch(options)
@@ -59,7 +60,7 @@ def _do(options: argparse.Namespace, words: Sequence[str]) -> int:
 def _watch(options: argparse.Namespace) -> Summary | None:
     """Show a run until it ends; Ctrl-C ends the showing, which is no failure."""
     from mosaic_mpi.console import is_terminal
-    from mosaic_mpi.summary import as_text
+    from mosaic_mpi.summary_text import as_text
     from mosaic_mpi.watch import watch
 
     if options.json:

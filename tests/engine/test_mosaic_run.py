@@ -16,7 +16,14 @@ import mosaic_mpi
 SHARED = Path(os.environ.get("MOSAIC_MPI_SHARED") or Path(__file__).resolve().parents[2].parent / "shared") / "mosaic"
 pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no recordings of MOSAIC in {SHARED}")
 
+
+def of_run(name: str) -> pytest.MarkDecorator:
+    """With several tests at a time, those that look at one run have it made once."""
+    return pytest.mark.xdist_group(f"MOSAIC's {name}")
+
+
 N_SIMULATIONS = {"laser_ETH": 6, "laser_ALL": 2, "mosaic_ETH": 2, "mosaic_ALL": 2}
+NAMES = [pytest.param(name, marks=of_run(name)) for name in N_SIMULATIONS]
 SHAPE = {
     "weight_peak_timing": 0.25,
     "weight_peak_magnitude": 0.25,
@@ -65,7 +72,7 @@ def recorded(name: str):
     return [entry for entry in fixture["sims"] if entry["config"] == name]
 
 
-@pytest.mark.parametrize("name", N_SIMULATIONS)
+@pytest.mark.parametrize("name", NAMES)
 def test_epidemics_and_likelihoods_are_mosaics(name: str, runs) -> None:
     results = runs(name)
     entries = recorded(name)
@@ -82,6 +89,7 @@ def test_epidemics_and_likelihoods_are_mosaics(name: str, runs) -> None:
         assert results.table("iterations/seed")[sim_id - 1].tolist() == entry["seed_iter"]
 
 
+@of_run("laser_ETH")
 def test_every_cell_of_ethiopia(runs) -> None:
     results = runs("laser_ETH")
     recording = np.load(SHARED / "scores/est_laser_ETH.npz")
@@ -95,7 +103,7 @@ def test_every_cell_of_ethiopia(runs) -> None:
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-@pytest.mark.parametrize("name", N_SIMULATIONS)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_setting_of_the_likelihood(name: str, settings: str, runs) -> None:
     from laser.cholera.metapop.model import run_model  # noqa: F401  the engine, so that its scorer is patched alike
 
@@ -130,7 +138,7 @@ def test_derived_location_weights() -> None:
     assert np.abs(found - expected["weights_location"]).max() < 1e-14
 
 
-@pytest.mark.parametrize("name", ["laser_ETH", "mosaic_ALL"])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=of_run(name)) for name in ("laser_ETH", "mosaic_ALL")])
 def test_a_run_from_exported_samples_equals_the_run_that_made_them(name: str, runs, tmp_path: Path) -> None:
     first = runs(name)
     table = tmp_path / "samples.parquet"
@@ -142,6 +150,7 @@ def test_a_run_from_exported_samples_equals_the_run_that_made_them(name: str, ru
     assert again.channel("reported_cases").identical(first.channel("reported_cases"))
 
 
+@of_run("laser_ALL")
 def test_a_scalar_alpha_needs_the_priors_beside_the_table(runs, tmp_path: Path) -> None:
     """MOSAIC's columns keep one alpha_1 of forty when the config has a single one: the priors bring back the rest."""
     first = runs("laser_ALL")
@@ -153,6 +162,7 @@ def test_a_scalar_alpha_needs_the_priors_beside_the_table(runs, tmp_path: Path) 
     assert again.likelihoods().equals(first.likelihoods())
 
 
+@of_run("laser_ETH")
 def test_other_priors_are_refused_on_resume(runs, tmp_path: Path) -> None:
     priors = json.loads((SHARED / "data/priors_default.json").read_text())
     priors["parameters_global"]["phi_1"]["parameters"]["shape1"] *= 1.01

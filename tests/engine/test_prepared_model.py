@@ -23,7 +23,7 @@ pytestmark = pytest.mark.xdist_group("prepared model")  # all of them look at on
 HERE = Path(__file__).parent
 SHARED = Path(os.environ.get("MOSAIC_MPI_SHARED") or HERE.parents[1].parent / "shared") / "mosaic"
 BUNDLED = Path(str(distribution("laser-cholera").locate_file("laser/cholera/metapop/data/default_parameters.json")))
-N_DAYS = 150
+N_DAYS = 100
 LOCATIONS: dict[str, list[str] | None] = {
     "one": ["ETH"],
     "another": ["MOZ"],
@@ -74,9 +74,13 @@ def as_lists(values: Values) -> Values:
 
 
 def repeated(*several: Values) -> Orders:
-    """Three iterations of each; then the first again, as new objects, whose numbers must come back."""
-    orders = [(values, 3 * number + seed) for number, values in enumerate(several) for seed in (1, 2, 3)]
-    return [*orders, (dict(several[0]), 1), (dict(several[0]), 2)]
+    """Three iterations of the first, two of the others; then the first again, whose numbers must come back."""
+    orders = [
+        (values, 3 * number + seed)
+        for number, values in enumerate(several)
+        for seed in ((1, 2) if number else (1, 2, 3))
+    ]
+    return [*orders, (dict(several[0]), 1)]
 
 
 def drawn(values: Values, locations: list[str] | None, n: int) -> Iterator[Values]:
@@ -173,8 +177,8 @@ def test_the_cases_are_what_they_are_called(outcomes: dict[str, dict[str, Any]])
         assert ["error" in entry for entry in stock[name]] == [False, True, True, False]
     assert all(entry["n_reported"] > 0 for entry in stock["forty: arrays"])
     digests = {json.dumps(entry["channels"]) for entry in stock["forty: arrays"]}
-    assert len(digests) == 9  # three seeds of three sets; the first set's come twice
+    assert len(digests) == 7  # three seeds of one set, two of two; the first comes twice
     first = stock["forty: arrays"][0]["channels"]
     assert len(first) == 28
-    assert stock["forty: arrays"][0] == stock["forty: arrays"][-2]
+    assert stock["forty: arrays"][0] == stock["forty: arrays"][-1]
     assert stock["forty: lists"][0]["channels"] != first, "order in memory is part of the numbers"

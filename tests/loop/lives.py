@@ -59,13 +59,13 @@ def compile_dying(folder: Path) -> Path:
 def kill(cli: Cli, process: subprocess.Popen[str]) -> None:
     """SIGKILL rank 0 alone: its children have to notice by themselves."""
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=10)
+    process.communicate(timeout=60)
     assert_no_orphans(cli)
 
 
 def assert_no_orphans(cli: Cli) -> None:
     """Fail unless everything ends by itself that has lost its rank."""
-    wait_until(lambda: not cli.survivors(), "all of its processes to end", seconds=20)
+    wait_until(lambda: not cli.survivors(), "all of its processes to end", seconds=60)
 
 
 @dataclass

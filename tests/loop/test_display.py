@@ -82,7 +82,7 @@ def test_the_display_is_rewritten_in_place_survives_resizing_and_is_not_torn(cli
 
     terminal.type(b"\x03")
     screen = terminal.wait_for(lambda screen: "to resume: " in screen, "the end")
-    assert process.wait(30) == 75
+    assert process.wait(90) == 75
     assert screen.index("SIGINT: stopping") < screen.index("\nprogress ") < screen.index("stopped after")
     assert not cli.survivors()
 
@@ -96,7 +96,7 @@ def test_a_narrow_terminal_wraps_nothing(cli: Cli) -> None:
     assert all(line.startswith(label) for line, label in zip(display, LABELS, strict=True))
     process.terminate()
     terminal.wait_for(lambda screen: "stopped after" in screen.replace("\n", ""), "the end")
-    process.wait(30)
+    process.wait(90)
     terminal.close()
 
 
@@ -105,7 +105,7 @@ def test_no_colour_means_none_and_a_dumb_terminal_gets_lines(cli: Cli, terminal:
     name, _, value = variable.partition("=")
     process = on_terminal(cli, terminal, run_command(cli, 20), fake="seconds=0.01", **{name: value})
     terminal.wait_for(lambda screen: "complete after" in screen, "the end")
-    assert process.wait(30) == 0
+    assert process.wait(90) == 0
     codes = re.findall(rb"\x1b\[[0-9;?]*[a-zA-Z]", terminal.received)
     if variable == "TERM=dumb":
         assert not codes
@@ -120,7 +120,7 @@ def test_a_terminal_behind_a_pipe_is_left_to_the_pipe(cli: Cli, terminal: Termin
     shell = ["bash", "-o", "pipefail", "-c", '"$@" | cat', "bash", *run_command(cli, 20)]
     process = on_terminal(cli, terminal, shell, fake="seconds=0.01")
     terminal.wait_for(lambda screen: "complete after" in screen, "the end")
-    assert process.wait(30) == 0
+    assert process.wait(90) == 0
     assert b"\x1b" not in terminal.received
 
 
@@ -150,7 +150,7 @@ def test_watching_in_place_until_the_run_stops(cli: Cli, terminal: Terminal) -> 
         assert len(re.findall("^progress ", screen, re.MULTILINE)) == 1, screen
         run.send_signal(signal.SIGTERM)
         terminal.wait_for(lambda screen: "run.h5: stopped; the same command resumes" in screen, "the end")
-        assert process.wait(30) == 0
+        assert process.wait(90) == 0
 
 
 def test_ctrl_c_ends_the_watching_quietly_and_not_the_run(cli: Cli, terminal: Terminal) -> None:
@@ -158,7 +158,7 @@ def test_ctrl_c_ends_the_watching_quietly_and_not_the_run(cli: Cli, terminal: Te
         process = on_terminal(cli, terminal, command(cli, "status", "run.h5", "--watch"))
         terminal.wait_for(lambda screen: "state       running" in screen, "the display")
         terminal.type(b"\x03")
-        assert process.wait(30) == 0
+        assert process.wait(90) == 0
         terminal.read(0.2)
         assert b"Traceback" not in terminal.received
         assert terminal.received.rstrip().endswith(b"\x1b[?1049l"), "the screen of before is back"
@@ -171,7 +171,7 @@ def test_a_log_gets_a_line_an_interval_and_a_killed_master_is_dead_at_once(cli: 
         assert watching.stdout is not None
         lines = [watching.stdout.readline() for _ in range(3)]
         run.kill()
-        ended = cli.end(watching, 30)
+        ended = cli.end(watching, 90)
     assert ended.returncode == 75
     assert ended.stderr == ""
     lines += ended.stdout.splitlines()

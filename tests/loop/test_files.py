@@ -19,7 +19,7 @@ import mosaic_mpi
 from mosaic_mpi.layout import COMPLETED
 from mosaic_mpi.summary import summarise
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 MOSAIC_MPI = (sys.executable, "-m", "mosaic_mpi")
 SLOW = "seconds=0.02,size=2000"
@@ -212,7 +212,7 @@ def test_status_knows_at_once_that_rank_0_was_killed(cli: Cli, arguments: tuple[
     os.kill(process.pid, signal.SIGKILL)
     wait_until(lambda: Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z", "its end")
     assert summarise(str(path)).state == "dead", "not even waited for yet"
-    process.communicate(timeout=10)
+    process.communicate(timeout=60)
     assert "rank 0 ended without a word" in cli("status", "results/run.h5").stdout
     before = kept(path)
     assert_resumes(cli, arguments, path, before)
@@ -230,7 +230,7 @@ def test_where_the_kernel_refuses_flock_a_killed_run_is_followed_and_a_living_on
     assert f"another run writes it: process {first.pid} on" in second.stderr
     assert f"rm {folder.relative_to(cli.folder)}/run.h5.lock" in second.stderr
     os.kill(first.pid, signal.SIGKILL)
-    first.communicate(timeout=10)
+    first.communicate(timeout=60)
     before = kept(path)
     done = cli.end(cli.launch(command, fake=SLOW))
     assert done.returncode == 0, done.stderr

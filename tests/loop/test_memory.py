@@ -43,7 +43,7 @@ def n_done(path: Path) -> int:
     return int((mosaic_mpi.open(str(path)).table("simulations/status") == COMPLETED).sum())
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 def test_rank_0_needs_the_same_for_a_thousand_and_a_million_simulations(cli: Cli) -> None:
     config = write_config(cli.folder, few_parameters())
     thousand, million = (peak_mb(cli, n_simulations, config) for n_simulations in (10**3, 10**6))

@@ -15,7 +15,7 @@ import mosaic_mpi
 from mosaic_mpi.layout import COMPLETED, FAILED
 from mosaic_mpi.results import Results
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 N_SIMULATIONS = 5
 LAST = N_SIMULATIONS

@@ -16,7 +16,7 @@ import mosaic_mpi
 from mosaic_mpi.layout import COMPLETED, FAILED
 from mosaic_mpi.summary import summarise
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 LIMIT_BYTES = 700 << 20
 

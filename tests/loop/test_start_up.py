@@ -12,7 +12,7 @@ from helpers import CI, Cli, few_parameters, listing, without_override, write_co
 
 import mosaic_mpi
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 PROMPTLY_S = 90.0  # with the engine, whose functions are compiled anew where nothing is cached
 

@@ -47,7 +47,7 @@ def test_a_signal_stops_it_and_the_printed_command_completes_it(cli: Cli, name: 
         interrupt_like_a_terminal(process)
     else:
         process.send_signal(getattr(signal, name))
-    stopped = cli.end(process, timeout=20)
+    stopped = cli.end(process, timeout=60)
     assert stopped.returncode == 75, stopped.stderr
     assert stopped.stderr == ""
     assert f"{'SIGINT' if name == 'Ctrl-C' else name}: stopping" in stopped.stdout
@@ -82,7 +82,7 @@ def test_what_runs_may_finish_within_the_grace(cli: Cli) -> None:
     time.sleep(0.3)  # into the next ones
     process.send_signal(signal.SIGTERM)
     before = n_done(path)
-    stopped = cli.end(process, timeout=20)
+    stopped = cli.end(process, timeout=60)
     assert stopped.returncode == 75
     assert n_done(path) > before
 
@@ -99,7 +99,7 @@ def test_what_takes_longer_is_abandoned(cli: Cli) -> None:
     """Within the five seconds of grace and a little more, not after the simulation's own time."""
     process = at_work(cli, fake="hang=1;2;3;4")
     process.send_signal(signal.SIGTERM)
-    stopped = cli.end(process, timeout=25)
+    stopped = cli.end(process, timeout=60)
     assert stopped.returncode == 75
     assert not cli.survivors()
     assert mosaic_mpi.open(str(cli.folder / "my run.h5")).table("simulations/attempts")[:1].tolist() == [0]
@@ -111,7 +111,7 @@ def test_a_second_interrupt_ends_it_at_once(cli: Cli) -> None:
     time.sleep(0.5)
     assert process.poll() is None
     interrupt_like_a_terminal(process)
-    stopped = cli.end(process, timeout=20)
+    stopped = cli.end(process, timeout=40)
     assert stopped.returncode == 75
     assert "to resume: " in stopped.stdout.splitlines()[-1]
     assert not cli.survivors()
@@ -123,7 +123,7 @@ def test_an_interrupt_before_anything_began_leaves_nothing_half_made(cli: Cli) -
         process = cli.start(*ARGUMENTS, "--config", config, fake=SLOW)
         time.sleep(delay)
         interrupt_like_a_terminal(process)
-        stopped = cli.end(process, timeout=20)
+        stopped = cli.end(process, timeout=60)
         assert stopped.returncode in (75, 1, 130, -signal.SIGINT), stopped
         assert not cli.survivors()
         assert not list(cli.folder.glob("*.tmp-*"))
@@ -138,7 +138,7 @@ def test_an_overwriting_run_resumes_without_overwriting(cli: Cli) -> None:
     path = cli.folder / "my run.h5"
     wait_until(lambda: 3 <= n_done(path) < 60 or process.poll() is not None, "results of the new run")
     process.send_signal(signal.SIGTERM)
-    stopped = cli.end(process, timeout=20)
+    stopped = cli.end(process, timeout=60)
     assert stopped.returncode == 75
     assert "--overwrite" not in stopped.stdout.splitlines()[-1]
 
@@ -157,7 +157,7 @@ def test_nohup_is_respected(cli: Cli) -> None:
     command = ["nohup", sys.executable, "-m", "mosaic_mpi", "run", "--n-simulations", "40", "--output", "run.h5"]
     variables = {**os.environ, "MOSAIC_MPI_FAKE": "seconds=0.05"}
     process = subprocess.Popen(command, cwd=cli.folder, env=variables, stdout=subprocess.DEVNULL)
-    time.sleep(2)
+    wait_until((cli.folder / "run.h5").exists, "the run's beginning")
     process.send_signal(signal.SIGHUP)
     assert process.wait(60) == 0
 

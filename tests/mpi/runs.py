@@ -39,7 +39,7 @@ REAL = ("--locations", "ETH", "--n-iterations", "1", "--save", "reported_cases")
 _RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 30.0) -> None:
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 90.0) -> None:
     """Wait for a condition, and fail if it does not come."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -98,7 +98,7 @@ class Run:
         """What was printed so far."""
         return self._log.read_text(errors="replace")
 
-    def wait(self, seconds: float = 60.0) -> Ended:
+    def wait(self, seconds: float = 120.0) -> Ended:
         """Wait for the launcher to end."""
         try:
             code = self.launcher.wait(seconds)
@@ -155,10 +155,10 @@ class Run:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.launcher.wait(5)
+            self.launcher.wait(30)
         shutil.rmtree(self._temporary, ignore_errors=True)
 
-    def assert_no_orphans(self, seconds: float = 10.0) -> None:
+    def assert_no_orphans(self, seconds: float = 30.0) -> None:
         """Fail if anything of this run lives on after its launcher has ended."""
         deadline = time.monotonic() + seconds
         while alive := self.processes():

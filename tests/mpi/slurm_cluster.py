@@ -194,7 +194,7 @@ class SlurmCluster:
         for process in doomed:
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        self._daemons.pop(node).wait(5)
+        self._daemons.pop(node).wait(30)
 
     def return_node(self, node: str) -> None:
         """Start a lost node's daemon again, and wait until Slurm takes the node back."""
@@ -217,10 +217,10 @@ def _has_open(pid: int, path: str) -> bool:
 
 def _end(daemon: subprocess.Popen[bytes]) -> None:
     try:
-        daemon.wait(5)
+        daemon.wait(30)
     except subprocess.TimeoutExpired:
         daemon.send_signal(signal.SIGKILL)
-        daemon.wait(5)
+        daemon.wait(30)
 
 
 def _three_free_ports() -> int:

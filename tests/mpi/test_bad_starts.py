@@ -17,7 +17,7 @@ from runs import Workplace
 
 import mosaic_mpi
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 PROMPTLY_S = 40.0
 PACKAGE = Path(mosaic_mpi.__file__).parent

@@ -11,7 +11,7 @@ from terminal import Terminal
 
 from mosaic_mpi.summary import summarise
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.mark.parametrize("launcher", ["openmpi", "mpich"], indirect=True)
@@ -27,7 +27,7 @@ def test_mpirun_on_a_terminal_gets_lines(launcher: Launcher, tmp_path: Path) -> 
     process = terminal.start(words, tmp_path, variables)
     try:
         terminal.wait_for(lambda screen: "complete after" in screen, "the end")
-        assert process.wait(30) == 3
+        assert process.wait(90) == 3
     finally:
         process.kill()
         terminal.close()

@@ -14,12 +14,12 @@ import runs
 from launchers import NAMES, Launcher
 from runs import Ended, Run, Workplace, assert_kept, wait_until
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(400)
 
 N_SIMULATIONS = 96
 EXIT_STOPPED = 75
 LAUNCHERS = ("none", *NAMES)
-PROMPTLY_S = 20.0
+PROMPTLY_S = 40.0
 """Within seconds, on a machine that has other things to do."""
 
 
@@ -136,7 +136,7 @@ def test_launcher_killed_while_its_ranks_start(launcher: Launcher, place: Workpl
     wait_until(lambda: len(run.ranks()) == ranks_for(launcher), "all ranks")
     run.signal_launcher(signal.SIGKILL)
     ended = run.wait(PROMPTLY_S)
-    run.assert_no_orphans(30)
+    run.assert_no_orphans()
     assert ended.code != 0
     assert start(launcher, place).wait().code == 0
 
@@ -266,11 +266,11 @@ class TestFaultTolerantMPI:
         self, launcher: Launcher, place: Workplace, victim: int, delay_s: float
     ) -> None:
         """The others do not wait for it for ever, be it in MPI_Init or for rank 0's word; or it was late for that."""
-        run = place.start(launcher, 3, n_simulations=N_SIMULATIONS, variables={"MOSAIC_MPI_INIT_TIMEOUT": "30"})
+        run = place.start(launcher, 3, n_simulations=N_SIMULATIONS, variables={"MOSAIC_MPI_INIT_TIMEOUT": "10"})
         wait_until(lambda: len(run.ranks()) == 3, "all ranks")
         time.sleep(delay_s)
         run.ranks()[victim].kill()
-        run.wait(60)
+        run.wait()
         run.assert_no_orphans()
         assert start(launcher, place).wait().code == 0
 

@@ -9,7 +9,7 @@ import pytest
 from launchers import NAMES, Launcher
 from runs import Workplace, wait_until
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(300)
 
 SECONDS = 4.0
 LIMIT = 0.02

@@ -15,7 +15,7 @@ from launchers import Launcher, wheel_python
 from runs import FAKE, REFERENCE, Workplace, assert_kept, assert_same_numbers, wait_until
 from slurm_cluster import SlurmCluster
 
-pytestmark = pytest.mark.timeout(200)
+pytestmark = pytest.mark.timeout(300)
 
 Send = Callable[..., Job]
 Numbers = dict[str, np.ndarray]

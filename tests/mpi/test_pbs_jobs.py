@@ -18,7 +18,7 @@ from jobscripts import edited, with_python
 from launchers import alone, wheel_python
 from runs import FAKE, REFERENCE, Run, Workplace, assert_kept, assert_same_numbers
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 FORTY = "--n-simulations 40 --save fake --slots 1"
 
@@ -137,7 +137,7 @@ def test_cancelled(pbs: Pbs, place: Workplace) -> None:
     run = pbs.start(edited("pbs/node.pbs", place.folder, FORTY))
     place.wait_for(4, run)
     signal_all(run, signal.SIGTERM)
-    assert run.wait(20).code == 75, pbs.log()
+    assert run.wait(60).code == 75, pbs.log()
     assert "told to end" in pbs.log()
     assert pbs.resubmitted == []
 

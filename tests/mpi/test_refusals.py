@@ -9,9 +9,9 @@ import pytest
 from launchers import NAMES, Launcher, wheel_python
 from runs import Ended, Workplace
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(300)
 
-PROMPTLY_S = 30.0
+PROMPTLY_S = 60.0
 REFUSED = 2
 
 

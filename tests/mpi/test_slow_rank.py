@@ -12,7 +12,7 @@ from runs import Run, Workplace, assert_same_numbers, wait_until
 
 from mosaic_mpi.results import Results
 
-pytestmark = pytest.mark.timeout(150)
+pytestmark = pytest.mark.timeout(300)
 
 FAKE = "seconds=0.2,size=12"
 N_SIMULATIONS = 12

@@ -10,7 +10,7 @@ from launchers import NAMES, Launcher
 from runs import Workplace
 from test_faults import EXIT_STOPPED, ranks_for
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.mark.parametrize("launcher", ["none", *NAMES, "openmpi-ulfm"], indirect=True)

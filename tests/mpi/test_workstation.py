@@ -11,7 +11,7 @@ from jobscripts import JOBS, edited, with_python
 from launchers import alone
 from runs import FAKE, REFERENCE, Run, Workplace, assert_kept, assert_same_numbers
 
-pytestmark = pytest.mark.timeout(200)
+pytestmark = pytest.mark.timeout(300)
 
 
 def start_script(place: Workplace, script: Path, **variables: str) -> Run:
@@ -29,11 +29,11 @@ def test_workstation_as_it_stands(place: Workplace) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_workstation_stopped(place: Workplace, number: signal.Signals, reference: dict[str, np.ndarray]) -> None:
     script = edited("workstation.sh", place.folder, "--save fake --slots 2")
-    slow = REFERENCE.replace("0.001", "0.05")
+    slow = REFERENCE.replace("0.001", "0.1")  # long enough to be stopped half-way on a busy machine
     run = start_script(place, script, N_SIMULATIONS="40", MOSAIC_MPI_FAKE=slow)
     place.wait_for(4, run)
     run.signal_launcher(number)
-    ended = run.wait(20)
+    ended = run.wait(60)
     assert ended.code == 75, ended.output
     run.assert_no_orphans()
     again = start_script(place, script, N_SIMULATIONS="40", MOSAIC_MPI_FAKE=slow).wait()
@@ -45,7 +45,8 @@ def test_workstation_stopped(place: Workplace, number: signal.Signals, reference
 def test_workstation_main_process_killed(place: Workplace) -> None:
     """It goes on by itself."""
     script = edited("workstation.sh", place.folder, "--save fake --slots 2")
-    run = start_script(place, script, N_SIMULATIONS="40", MOSAIC_MPI_FAKE=FAKE)
+    slow = FAKE.replace("0.05", "0.1")
+    run = start_script(place, script, N_SIMULATIONS="40", MOSAIC_MPI_FAKE=slow)
     place.wait_for(4, run)
     before = place.numbers()
     run.ranks()[0].kill()
@@ -59,6 +60,6 @@ def test_workstation_main_process_killed(place: Workplace) -> None:
 
 def test_workstation_bad_input(place: Workplace) -> None:
     script = edited("workstation.sh", place.folder, "--config missing.json")
-    ended = start_script(place, script, MOSAIC_MPI_FAKE=FAKE).wait(30)
+    ended = start_script(place, script, MOSAIC_MPI_FAKE=FAKE).wait(60)
     assert ended.code == 2, ended.output
     assert "starting again" not in ended.output

@@ -87,7 +87,10 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---- against MOSAIC's own ---------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=EXAMPLES)
+@pytest.fixture(
+    scope="module",  # and one worker, if several tests run at a time
+    params=[pytest.param(name, marks=pytest.mark.xdist_group(f"MOSAIC's shard of {name}")) for name in EXAMPLES],
+)
 def example(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, shared: Path) -> dict[str, Any]:
     """MOSAIC's shard of simulation 1 of ETH, and ours by the engine."""
     data, folder = shared / "mosaic" / "data", tmp_path_factory.mktemp("example")

@@ -2,6 +2,9 @@
 
 A run's life is recorded write by write, and replayed into another folder. Wherever it is cut, the files must be
 intact for readers, and the next start must find every row whose `commit` had returned, bit for bit.
+
+Of writes into a file, a third are looked at, others every time; MOSAIC_MPI_CRASH_POINTS=all asks for all of them, and
+MOSAIC_MPI_TEST_SEED for the same third again.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import os
 import pathlib
 import random
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,13 +24,15 @@ import numpy as np
 import pytest
 from helpers import add_rows, begin, few_parameters, make_plan, simulate
 
-from mosaic_mpi import layout
+from mosaic_mpi import h5file, layout
 from mosaic_mpi.errors import InputError
 from mosaic_mpi.layout import COMPLETED, FAILED, PENDING
 from mosaic_mpi.plan import RunPlan
 from mosaic_mpi.results import Results
 from mosaic_mpi.store import Store
 
+SEED = int(os.environ.get("MOSAIC_MPI_TEST_SEED", time.time_ns() % 10**6))
+SHARE = 1.0 if os.environ.get("MOSAIC_MPI_CRASH_POINTS") == "all" else 1 / 3
 PAGE = 16
 """Far smaller than a disk's, since all tables of ten simulations would share one page of those."""
 
@@ -177,12 +183,21 @@ class Truth:
         rows = results.completed()
         found = set(rows.tolist())
         assert must <= found, f"lost rows {must - found}"
-        assert results.table("parameters/values")[rows].tobytes() == self._parameters[rows].tobytes()
-        assert results.table("iterations/likelihood")[rows].tobytes() == self._likelihoods[rows].tobytes()
-        assert results.table("simulations/likelihood")[rows].tobytes() == self._collapsed[rows].tobytes()
+        with h5file.reading(path) as file:
+            parameters, likelihoods, collapsed, commits = (
+                file[name][...][rows]
+                for name in (
+                    "parameters/values",
+                    "iterations/likelihood",
+                    "simulations/likelihood",
+                    "simulations/commit",
+                )
+            )
+        assert parameters.tobytes() == self._parameters[rows].tobytes()
+        assert likelihoods.tobytes() == self._likelihoods[rows].tobytes()
+        assert collapsed.tobytes() == self._collapsed[rows].tobytes()
         for row, (series,) in results.series(rows, ["fake"]) if found else ():
             assert np.array_equal(series, self._series[row]), f"series of row {row}"
-        commits = results.table("simulations/commit")[rows]
         assert len(set(commits.tolist())) == len(commits)
         return found
 
@@ -301,29 +316,33 @@ def test_the_recording_itself_is_complete(tmp_path: Path, recording: Recording) 
     assert {"write", "truncate", "replace", "unlink", "create", "sync", "plan", "committed", "failed"} <= kinds
 
 
-@pytest.mark.timeout(1200)  # some thousand crash points, on a busy machine too
+@pytest.mark.timeout(1200)  # hundreds of crash points, on a busy machine too
 def test_a_kill_at_any_write_loses_nothing(tmp_path: Path, recording: Recording, plans: dict[int, RunPlan]) -> None:
     truth, promises = Truth(plans[10]), Promises()
     shadow, crashed = tmp_path / "shadow", tmp_path / "crashed"
     shadow.mkdir()
-    dice = random.Random(3)
-    n_points = 0
+    print(f"MOSAIC_MPI_TEST_SEED={SEED}")
+    dice = random.Random(SEED)
+    n_points = n_seen = 0
     for event in recording.events:
         if event.kind in ("plan", "committed", "failed"):
             promises.take(event)
             continue
         if event.kind in ("sync", "durable") or (temporary(event.name) and event.kind != "replace"):
             continue
-        if len(event.data) > 1:
+        is_seen = event.kind != "write" or dice.random() < SHARE
+        if is_seen and len(event.data) > 1:
             torn = copy(shadow, crashed)
             apply(torn, event, cut=dice.randrange(len(event.data)))
             examine(torn, truth, promises)
-            n_points += 1
         apply(shadow, event)
-        examine(copy(shadow, crashed), truth, promises)
+        if is_seen:
+            examine(copy(shadow, crashed), truth, promises)
         n_points += 1
+        n_seen += is_seen
     assert promises.committed == set(range(10)) - {3}
-    assert n_points > 300
+    assert n_points > 200
+    assert n_seen > 0.6 * SHARE * n_points
 
 
 def pages(event: Event) -> Iterator[Event]:

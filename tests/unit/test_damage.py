@@ -21,12 +21,14 @@ import pytest
 from helpers import finished_run, make_plan, same_numbers
 
 from mosaic_mpi import h5file, seal
+from mosaic_mpi.earlier_file import is_finished, preview
 from mosaic_mpi.errors import InputError, MosaicError
 from mosaic_mpi.export import export_samples, export_timeseries
 from mosaic_mpi.plan import RunPlan
 from mosaic_mpi.results import Results
-from mosaic_mpi.store import Store, is_finished, preview
-from mosaic_mpi.summary import as_json, as_text, summarise
+from mosaic_mpi.store import Store
+from mosaic_mpi.summary import as_json, summarise
+from mosaic_mpi.summary_text import as_text
 
 SECONDS = 20
 

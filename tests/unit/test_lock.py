@@ -18,10 +18,11 @@ import pytest
 from helpers import finished_run, make_plan, wait_until
 
 from mosaic_mpi import environment
+from mosaic_mpi.earlier_file import is_finished
 from mosaic_mpi.errors import FileInUse, StorageError
 from mosaic_mpi.holder import read_holder, this_process
 from mosaic_mpi.lock import WriterLock
-from mosaic_mpi.store import Store, is_finished
+from mosaic_mpi.store import Store
 
 HOLD = (
     "import sys, time; from mosaic_mpi.lock import WriterLock; lock = WriterLock(sys.argv[1]);"
@@ -95,7 +96,7 @@ def test_a_killed_process_lets_go(tmp_path: Path) -> None:
             WriterLock(tmp_path / "run.h5")
     finally:
         holder.kill()
-        holder.communicate(timeout=10)
+        holder.communicate(timeout=60)
     assert (tmp_path / "run.h5.lock").exists()
     WriterLock(tmp_path / "run.h5").release()
 
@@ -149,7 +150,7 @@ def contend(path: Path, kind: str, n: int, wait_s: float = 1.5) -> list[subproce
 def end(processes: list[subprocess.Popen[str]]) -> None:
     for process in processes:
         process.kill()
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
 
 
 def outcome(processes: list[subprocess.Popen[str]]) -> tuple[list[subprocess.Popen[str]], list[str]]:
@@ -182,7 +183,7 @@ def test_of_twenty_at_once_exactly_one_wins_and_is_named(tmp_path: Path, real_ki
         assert len(winners) == 1
         assert len(told) == 19
         assert all(f"process {winners[0].pid} on {environment.host()}" in line for line in told), told
-        winners[0].communicate("\n", timeout=10)
+        winners[0].communicate("\n", timeout=60)
     finally:
         end(processes)
     assert list(tmp_path.iterdir()) == []
@@ -264,12 +265,34 @@ def test_a_link_and_its_file_share_one_lock(tmp_path: Path) -> None:
 def test_many_at_once_and_only_one_gets_it(tmp_path: Path) -> None:
     script = (
         "import sys, time\nfrom mosaic_mpi.lock import WriterLock\nfrom mosaic_mpi.errors import FileInUse\n"
-        "while time.time() < float(sys.argv[2]): pass\n"
-        "try: WriterLock(sys.argv[1])\nexcept FileInUse: sys.exit(7)\ntime.sleep(2)\n"
+        "print(flush=True)\n"
+        "at = float(sys.stdin.readline())\n"
+        "while time.time() < at: pass\n"
+        "try: WriterLock(sys.argv[1])\nexcept FileInUse: sys.exit(7)\n"
+        "sys.stdin.read()\n"  # hold it until the others have tried
     )
-    command = [sys.executable, "-c", script, str(tmp_path / "run.h5"), str(time.time() + 1)]
-    processes = [subprocess.Popen(command) for _ in range(6)]
-    assert sorted(process.wait(timeout=30) for process in processes) == [0] + [7] * 5
+    command = [sys.executable, "-c", script, str(tmp_path / "run.h5")]
+    processes = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(6)
+    ]
+    try:
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "\n", "it is ready"
+        at = time.time() + 0.2
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write(f"{at}\n")
+            process.stdin.flush()
+        wait_until(lambda: sum(process.poll() is not None for process in processes) >= 5, "five that do not get it")
+        winners = [process for process in processes if process.poll() is None]
+        codes = [process.returncode for process in processes if process not in winners]
+        assert codes == [7] * 5
+        assert len(winners) == 1
+    finally:
+        for process in processes:
+            process.communicate(timeout=60)
+    assert winners[0].returncode == 0
 
 
 def test_what_a_killed_attempt_to_lock_left_is_removed(tmp_path: Path) -> None:

@@ -18,12 +18,13 @@ import pytest
 from helpers import add_rows, begin, few_parameters, finished_run, listing, make_plan, same_numbers, small_config
 
 from mosaic_mpi import layout
+from mosaic_mpi.earlier_file import is_finished, preview
 from mosaic_mpi.errors import InputError, PlanMismatch, StorageError
 from mosaic_mpi.layout import COMPLETED, FAILED, PENDING
 from mosaic_mpi.merge import Merged, merge
 from mosaic_mpi.plan import RunPlan
 from mosaic_mpi.results import Results
-from mosaic_mpi.store import Store, is_finished, preview
+from mosaic_mpi.store import Store
 from mosaic_mpi.summary import summarise
 
 CONFIG = small_config()
@@ -340,7 +341,7 @@ def test_all_problems_come_at_once(tmp_path: Path, pieces: Pieces, out: Path) ->
         "no.h5: no such file",
         "thesis.h5: not an HDF5 file",
         "run-5.h5: damaged",
-        "run-7.h5.spool: No such file",
+        "run-7.h5.spool: missing",
         f"other.h5 belongs to another plan than {good}:",
         f"  config rho: 0.5 in {good}, 0.25 in {tmp_path}/other.h5",
         f"  n_iterations: 2 in {good}, 3 in {tmp_path}/other.h5",

@@ -25,11 +25,12 @@ from helpers import (
 )
 
 from mosaic_mpi import layout
+from mosaic_mpi.earlier_file import is_finished, preview
 from mosaic_mpi.errors import FileInUse, InputError, PlanMismatch, StorageError
 from mosaic_mpi.layout import COMPLETED, FAILED, PENDING
 from mosaic_mpi.plan import RunPlan
 from mosaic_mpi.results import Results
-from mosaic_mpi.store import Store, is_finished, preview
+from mosaic_mpi.store import Store
 from mosaic_mpi.tablefile import TableFile
 
 
@@ -715,7 +716,7 @@ def test_another_process_reads_with_plain_h5py_while_it_grows(path: Path, plan: 
         store.close()
     finally:
         reader.stdin.close()
-        assert reader.wait(timeout=20) == 0
+        assert reader.wait(timeout=60) == 0
 
 
 def test_a_reader_that_keeps_the_file_open_does_not_hinder_the_writer(path: Path, plan: RunPlan) -> None:
@@ -730,7 +731,7 @@ def test_a_reader_that_keeps_the_file_open_does_not_hinder_the_writer(path: Path
     assert reader.stdout is not None
     assert reader.stdout.readline() == "open\n"
     finished_run(path, plan)
-    assert reader.communicate("", timeout=20)[0].strip().isdigit()
+    assert reader.communicate("", timeout=60)[0].strip().isdigit()
     assert is_finished(str(path), plan)
 
 

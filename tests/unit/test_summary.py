@@ -22,7 +22,8 @@ from mosaic_mpi.progress import duration
 from mosaic_mpi.report import overview
 from mosaic_mpi.report.snapshot import take
 from mosaic_mpi.store import Store
-from mosaic_mpi.summary import as_json, as_text, kinds_of_failures, summarise
+from mosaic_mpi.summary import as_json, kinds_of_failures, summarise
+from mosaic_mpi.summary_text import as_text
 from mosaic_mpi.watch import watch_line
 
 

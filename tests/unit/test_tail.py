@@ -379,3 +379,21 @@ def test_time_to_start_makes_nobody_late_nor_slow() -> None:
     assert is_late(11.0, pace_s=4.0, **slow_start)
     assert is_late(0.0, pace_s=8.0, **slow_start), "on a rank that takes twice as long"
     assert not is_late(0.0, pace_s=np.nan, **slow_start)
+
+
+def test_one_rank_that_stood_still_as_it_started_does_not_put_help_off() -> None:
+    n_ranks = 4
+    ranks = Ranks(["a"] * n_ranks, [0] * n_ranks, 0.0)
+    queue = WorkQueue(np.zeros(n_ranks, np.int8), np.zeros(n_ranks, np.int32), 3, n_ranks)
+    tail = Tail(queue, ranks, Units(3), n_ranks)
+    assert ranks.longest_start_s == 0.0
+    record = np.zeros(1, [("row", "i8"), ("iteration", "i8"), ("elapsed_s", "f8")])
+    record["elapsed_s"] = 4.0
+    found = []
+    for rank, start_s in enumerate((1.0, 1.5, 60.0, 1.2)):
+        ranks.report(rank, 1)
+        record["row"] = queue.take(1, rank)
+        tail.note_given(rank, record["row"], 0.0)
+        tail.learn(np.array([rank]), record, start_s + 4.0)
+        found.append(ranks.longest_start_s)
+    assert found == pytest.approx([1.0, 1.5, 3.0, 2.4]), "no more than twice the middle one, of two the shorter"

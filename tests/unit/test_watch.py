@@ -15,7 +15,8 @@ from mosaic_mpi import watch as watch_module
 from mosaic_mpi.errors import InputError
 from mosaic_mpi.plan import RunPlan
 from mosaic_mpi.store import Store
-from mosaic_mpi.summary import as_json, as_text, summarise
+from mosaic_mpi.summary import as_json, summarise
+from mosaic_mpi.summary_text import as_text
 from mosaic_mpi.watch import watch, watch_line, watch_rows
 
 
