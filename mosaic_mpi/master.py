@@ -41,6 +41,8 @@ _ANSWER_SECONDS = 0.1
 """Ample time for rows to reach a rank after its message that it needs some."""
 _PLENTY = 8
 """With so many simulations a slot to do, each slot is given two before it is known how long they take."""
+_MOST_AHEAD = 10_000.0
+"""Rows a slot at most that a rank has beside those that its slots are at."""
 _COMMIT_SECONDS = 0.1
 _COMMIT_BYTES = 8 << 20
 """Results wait for one another so long, or so many: a commit of many costs each of them little."""
@@ -425,7 +427,7 @@ class Master:
             return 1.0 if n_pending > _PLENTY * n_slots else 0.0
         if n_pending <= n_slots:
             return 0.0
-        return min(max(self._lookahead_s / max(self.mean_s, 1e-4), 0.1), 1000.0)
+        return min(max(self._lookahead_s / max(self.mean_s, 1e-6), 0.1), _MOST_AHEAD)
 
     def _take(self, source: int, n_slots: int, n_rows: int, now: float) -> NDArray[np.int64]:
         fair = -(-self._queue.n_pending * n_slots // self._ranks.n_live_slots)
