@@ -184,6 +184,7 @@ class SlotPool:
             slot.connection.close()
         self._slots.clear()
         self._selector.close()
+        self._logbook.close()
         for descriptor in self._files:
             os.close(descriptor)
         self._files = []
@@ -247,7 +248,9 @@ class SlotPool:
             self._learn(now - slot.since, n_records)
             self._events.append(Finished(n_records, body[COUNT.size :]))
         elif kind == RETURNED:
-            self._events.append(Unbegun([slot.units.popleft() for _ in range(COUNT.unpack_from(body)[0])]))
+            units = [slot.units.popleft() for _ in range(COUNT.unpack_from(body)[0])]
+            slot.n_given -= len(units)
+            self._events.append(Unbegun(units))
         else:
             unit = slot.units[0]
             self._answered(slot, 1)
