@@ -130,7 +130,8 @@ class Slot:
         self.spent.clear()
         began, cpu = time.perf_counter(), time.process_time()
         self._batch.add(self._simulation.run((N_ITERATIONS + 1) * (sim_id - 1)))
-        record = self._frombuffer(self._batch.take(), self._dtype, 1)[0]
+        record = self._frombuffer(self._batch.payload(), self._dtype, 1)[0]
+        self._batch.clear()
         self._collect()
         whole, cpu = time.perf_counter() - began, time.process_time() - cpu
         apart = self.spent["drawing"] + self.spent["compressing what is saved"]

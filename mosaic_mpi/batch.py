@@ -97,11 +97,12 @@ class Batch:
         likelihood[index] = collapse(outcome.likelihoods) if whole else 0.0
         self._likelihoods[index] = outcome.likelihoods
         self._parameters[index] = outcome.parameters
-        if self._has_series:
-            self._series_bytes[index] = [len(data) for data in outcome.series]
-            self._series += outcome.series
-            self._n_series_bytes += sum(map(len, outcome.series))
         self._checksums[index] = self._checksum(index, outcome.series) if whole else 0
+        if self._has_series:
+            sizes = [len(data) for data in outcome.series]
+            self._series_bytes[index] = sizes
+            self._series += outcome.series
+            self._n_series_bytes += sum(sizes)
         self.n_records = index + 1
 
     def _checksum(self, index: int, series: Sequence[bytes]) -> int:
@@ -113,8 +114,10 @@ class Batch:
         total = zlib.crc32(self._bytes[start + self._likelihood_at : start + self._likelihood_at + 8], total)
         return zlib.crc32(self._bytes[start + self._numbers_at : start + self._size], total)
 
-    def take(self) -> bytes:
-        """Return the bytes of all records, then of all series, and begin anew."""
-        found = b"".join((self._bytes[: self.n_records * self._size], *self._series))
+    def payload(self) -> bytes:
+        """Return the bytes of all records, then of all series."""
+        return b"".join((self._bytes[: self.n_records * self._size], *self._series))
+
+    def clear(self) -> None:
+        """Begin anew."""
         self._series, self._n_series_bytes, self.n_records = [], 0, 0
-        return found

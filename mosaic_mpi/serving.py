@@ -98,9 +98,10 @@ class Server:
         self._settled = time.monotonic()
 
     def _send_results(self) -> None:
-        n_records = self._batch.n_records
-        if n_records:
-            self._connection.send_bytes(b"".join((RESULTS, COUNT.pack(n_records), self._batch.take())))
+        batch = self._batch
+        if batch.n_records:
+            self._connection.send_bytes(b"".join((RESULTS, COUNT.pack(batch.n_records), batch.payload())))
+            batch.clear()  # not before: if memory runs out here, nothing is lost
 
     def _time(self, seconds: float) -> None:
         """Have the alarm go off again and again; not at all if it is 0."""
@@ -112,4 +113,8 @@ class Server:
         if not self._batch.n_records:
             self._time(0.0)
         elif self._is_simulating:
-            self._send_results()
+            self._is_simulating = False  # the next alarm may come before this message has gone
+            try:
+                self._send_results()
+            finally:
+                self._is_simulating = True

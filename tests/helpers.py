@@ -114,8 +114,9 @@ class Slot:
 
     def run(self, unit: int) -> bytes:
         """The record of a unit, and its series."""
+        self._batch.clear()
         self._batch.add(self._simulation.run(unit))
-        return self._batch.take()
+        return self._batch.payload()
 
 
 def simulate(plan: RunPlan, rows: Iterable[int]) -> tuple[NDArray[np.void], bytes]:

@@ -135,6 +135,19 @@ def test_what_waits_is_sent_while_one_takes_longer_than_expected(played: Callabl
     assert slot.serve() == expected
 
 
+def test_an_alarm_within_an_alarm_sends_nothing_twice(played: Callable[..., Played]) -> None:
+    slot = played(order([0, 1, 2]))
+    slot.during = lambda unit: slot.alarm() if unit == 2 else None
+    send = slot.rank.send_bytes
+
+    def slowly(message: bytes) -> None:
+        slot.alarm()
+        send(message)
+
+    slot.rank.send_bytes = slowly  # type: ignore[method-assign]
+    assert slot.serve() == ["waits", *begins(1, 3), (RESULTS, 2), (RESULTS, 1), "waits"]
+
+
 def test_the_alarm_leaves_a_record_alone_that_is_being_written(played: Callable[..., Played]) -> None:
     slot = played(order([0, 1, 2]))
     add = slot.server._batch.add
@@ -202,7 +215,8 @@ def packed(plan: SlotPlan, units: list[int], batch: Batch) -> tuple[NDArray[np.v
     for unit in units:
         batch.add(simulation.run(unit))
     assert batch.n_records == len(units)
-    payload = batch.take()
+    payload = batch.payload()
+    batch.clear()
     end = len(units) * plan.record_dtype.itemsize
     return np.frombuffer(payload[:end], plan.record_dtype), payload[end:]
 
@@ -238,6 +252,7 @@ def test_a_batch_is_full_before_it_is_larger_than_a_pipe(tmp_path: Path) -> None
     while not batch.is_full:
         batch.add(outcome)
     assert batch.n_records > 1
-    assert len(batch.take()) < 3 << 16
+    assert len(batch.payload()) < 3 << 16
+    batch.clear()
     batch.add(outcome._replace(series=[bytes(1 << 16)]))
     assert batch.is_full
