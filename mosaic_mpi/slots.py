@@ -92,7 +92,7 @@ class _Slot:
     ready: bool = False
     is_recalled: bool = False
     overdue: tuple[int, float] | None = None
-    """Which unit it was killed at because that took too long, counted from 1, and the limit."""
+    """How many units it had begun when it was killed because the last took too long, and the limit."""
 
 
 class SlotPool:
@@ -330,7 +330,7 @@ class SlotPool:
             is_at_one = n_begun > slot.n_answered
             elapsed_s = now - (self._logbook.began_at(slot.index) if is_at_one else slot.since)
             if elapsed_s > self._limit_s:
-                slot.overdue = max(n_begun, slot.n_answered + 1), self._limit_s
+                slot.overdue = n_begun, self._limit_s
                 slot.process.kill()
             elif elapsed_s > _FAST_SECONDS:
                 self._recall(slot)

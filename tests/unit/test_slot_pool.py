@@ -207,15 +207,20 @@ def test_a_unit_is_overdue_by_the_time_since_it_began(ranks: Callable[..., Rank]
     assert rank.last.take() == [1, 2, 4]
 
 
-def test_who_was_overdue_and_ended_just_before_the_kill_is_not_charged_nor_is_the_next(
-    ranks: Callable[..., Rank], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("n_begun", [0, 1])
+def test_a_unit_that_begins_just_before_the_kill_is_not_charged_nor_is_the_one_before(
+    ranks: Callable[..., Rank], monkeypatch: pytest.MonkeyPatch, n_begun: int
 ) -> None:
+    """What was overdue is the one before, which has ended meanwhile, or the slot had not come to begin any."""
     rank = ranks(timeout_s=5.0)
     rank.learn(FAST)
     rank.pool.submit([1, 2, 3])
     slot = rank.last
     slot.take()
-    slot.begin(1, ago_s=6.0)
+    if n_begun:
+        slot.begin(1, ago_s=6.0)
+    else:
+        rank.pool._slots[0].since -= 6.0
     kill = slot.kill
 
     def a_moment_late() -> None:
