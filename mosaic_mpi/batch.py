@@ -75,9 +75,9 @@ class Batch:
         self._parameters, self._likelihoods = self._records["parameters"], self._records["iteration_likelihood"]
         self._checksums, self._series_bytes = self._records["checksum"].view(np.uint32), self._records["series_bytes"]
         self._size, self._has_series = dtype.itemsize, bool(self._series_bytes.shape[1])
-        self._likelihood_at = int(dtype.fields["likelihood"][1]) if dtype.fields else 0
-        self._numbers_at = int(dtype.fields["iteration_likelihood"][1]) if dtype.fields else 0
-        """From here to a record's end are iteration_likelihood and parameters."""
+        offsets = {name: int(field[1]) for name, field in (dtype.fields or {}).items()}
+        self._likelihood_at, self._numbers_at = offsets["likelihood"], offsets["iteration_likelihood"]
+        """Where they begin in a record; from the second on, its last two fields are what a checksum is about."""
         self._series: list[bytes] = []
         self._n_series_bytes = 0
         self.n_records = 0
