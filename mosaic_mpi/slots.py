@@ -125,7 +125,10 @@ class SlotPool:
         self._events: deque[SlotEvent] = deque()
         self._checked = time.monotonic()
         self._plan_size = len(plan_block)
-        self._files = [_shared_file(plan_block if n_slots else b""), _shared_file(bytes(logbook.size_of(n_slots)))]
+        self._files = [
+            _shared_file("plan", plan_block if n_slots else b""),
+            _shared_file("logbook", bytes(logbook.size_of(n_slots))),
+        ]
         self._logbook = Logbook(self._files[1])
 
     def start(self) -> None:
@@ -354,10 +357,10 @@ def _ending(process: ForkServerProcess) -> str:
         return f"was killed by signal {-code}"
 
 
-def _shared_file(block: bytes) -> int:
-    """Put bytes into a nameless file in memory and return its descriptor."""
+def _shared_file(what: str, block: bytes) -> int:
+    """Put bytes into a file in memory, that no folder knows, and return its descriptor."""
     if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("mosaic_mpi plan")
+        descriptor = os.memfd_create(f"mosaic_mpi {what}")
     else:
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
