@@ -89,6 +89,7 @@ class Slot:
         import numpy as np
 
         from mosaic_mpi import engine, simulation
+        from mosaic_mpi.batch import Batch
         from mosaic_mpi.control import LikelihoodSettings
         from mosaic_mpi.plan import Channel, SlotPlan
 
@@ -97,7 +98,7 @@ class Slot:
         channels = tuple(Channel(name, ("location", "time"), shape, "<i4") for name in SAVED)
         made = SlotPlan(config.values, prior, range(1, 10_000), N_ITERATIONS, channels, "laser", LikelihoodSettings())
         plan = SlotPlan.from_buffer(memoryview(made.to_bytes()))
-        self._simulation = simulation.Simulation(plan, 0)
+        self._simulation, self._batch = simulation.Simulation(plan), Batch(plan.record_dtype, 0)
         self._dtype, self._frombuffer = plan.record_dtype, np.frombuffer
         self.spent: dict[str, float] = {}
         object.__setattr__(plan, "source", _Timed(plan.source, "draw", self._timed("drawing")))
@@ -128,7 +129,9 @@ class Slot:
     def run(self, how: str, sim_id: int) -> dict[str, Any]:
         self.spent.clear()
         began, cpu = time.perf_counter(), time.process_time()
-        record = self._frombuffer(self._simulation.run((N_ITERATIONS + 1) * (sim_id - 1)), self._dtype, 1)[0]
+        self._batch.add(self._simulation.run((N_ITERATIONS + 1) * (sim_id - 1)))
+        record = self._frombuffer(self._batch.payload(), self._dtype, 1)[0]
+        self._batch.clear()
         self._collect()
         whole, cpu = time.perf_counter() - began, time.process_time() - cpu
         apart = self.spent["drawing"] + self.spent["compressing what is saved"]

@@ -76,12 +76,12 @@ class Peer:
 
 
 PEERS = {
-    REFERENCE: Peer("bare loops of `run_model`", "bare_loops", 20000),
+    REFERENCE: Peer("bare loops of `run_model`", "bare_loops", 100_000),
     "stock loops": Peer("bare loops, stock engine", "bare_loops", 0, engine="stock"),
-    "mosaic_mpi": Peer("mosaic_mpi, no launcher", "mosaic_mpi_run", 20000),
-    "mosaic_mpi openmpi": Peer("mosaic_mpi, Open MPI", "mosaic_mpi_run", 20000, mpi="Open MPI"),
-    "mosaic_mpi mpich": Peer("mosaic_mpi, MPICH", "mosaic_mpi_run", 20000, mpi="MPICH"),
-    "pool": Peer("multiprocessing.Pool", "process_pool", 20000),
+    "mosaic_mpi": Peer("mosaic_mpi, no launcher", "mosaic_mpi_run", 100_000),
+    "mosaic_mpi openmpi": Peer("mosaic_mpi, Open MPI", "mosaic_mpi_run", 100_000, mpi="Open MPI"),
+    "mosaic_mpi mpich": Peer("mosaic_mpi, MPICH", "mosaic_mpi_run", 100_000, mpi="MPICH"),
+    "pool": Peer("multiprocessing.Pool", "process_pool", 20_000),
     "executor": Peer("ProcessPoolExecutor", "process_executor", 10000),
     "mpi4py.futures": Peer("mpi4py.futures, Open MPI", "mpi_futures", 5000, "mpi4py", "mpi4py", "Open MPI", 1),
     "dask": Peer("Dask distributed", "dask_cluster", 2000, "distributed", "'dask[distributed]'"),

@@ -23,6 +23,8 @@ _ANSWER_SECONDS = 0.1
 """Ample time for rows to reach a rank after its message that it needs some."""
 _PLENTY = 8
 """With so many simulations a slot to do, each slot is given two before it is known how long they take."""
+_MOST_AHEAD = 10_000.0
+"""Rows a slot at most that a rank has beside those that its slots are at."""
 
 
 class Dispatcher:
@@ -89,7 +91,7 @@ class Dispatcher:
             return 1.0 if n_pending > _PLENTY * n_slots else 0.0
         if n_pending <= n_slots:
             return 0.0
-        return min(max(self._lookahead_s / max(mean_s, 1e-4), 0.1), 1000.0)
+        return min(max(self._lookahead_s / max(mean_s, 1e-6), 0.1), _MOST_AHEAD)
 
     def _feed_the_hungry(self, now: float, lookahead: float) -> None:
         for source in sorted(self._hungry):

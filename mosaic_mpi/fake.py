@@ -35,6 +35,7 @@ from mosaic_mpi.plan import Channel, SlotPlan
 VARIABLE = "MOSAIC_MPI_FAKE"
 _SLOWNESS, _LOG = "MOSAIC_MPI_FAKE_SLOWNESS", "MOSAIC_MPI_FAKE_LOG"
 PREFIX = "fake:"
+_WORD = 2**64 - 1
 _FAIL_TEXTS = {
     "": "simulation {} was told to fail",
     "long": "simulation {} was told to fail: " + "x" * 20_000 + " and this is the end",
@@ -70,8 +71,10 @@ class FakeIterations:
         self._n_iterations = plan.n_iterations
         self._trouble_file = settings.get("while")
         self._troubled = {
-            kind: {int(sim_id) for sim_id in settings.get(kind, "").split(";") if sim_id}
-            for kind in ("fail", "kill", "segfault", "oom", "exit", "hang", "stuck")
+            int(sim_id): kind
+            for kind in ("stuck", "hang", "exit", "oom", "segfault", "kill", "fail")
+            for sim_id in settings.get(kind, "").split(";")
+            if sim_id
         }
         self._fail_text = _FAIL_TEXTS[settings.get("fail_text", "")]
         self._leak_bytes = int(float(settings.get("leak", 0)) * 2**20)
@@ -82,20 +85,25 @@ class FakeIterations:
         if self._log is not None:
             with open(self._log, "a") as log:
                 log.write(f"{seed} {os.getpid()}\n")
-        self._misbehave((seed - 1) // self._n_iterations + 1)
+        sim_id = (seed - 1) // self._n_iterations + 1
+        if sim_id in self._troubled:
+            self._misbehave(sim_id)
         if self._leak_bytes and (seed - 1) % self._n_iterations == 0:
             self._leaked.append(b"\1" * self._leak_bytes)
         if self._seconds:  # to sleep for no time takes 60 us
             time.sleep(self._seconds)
+        return -float(abs(parameters.values.sum())) - 100 * _uniform(seed), self._series(seed)
+
+    def _series(self, seed: int) -> list[NDArray[Any]]:
+        if not self._shapes:
+            return []
         generator = np.random.Generator(np.random.PCG64(seed))
-        likelihood = -float(abs(parameters.values.sum())) - generator.random() * 100
-        series = [generator.poisson(3, shape).astype(np.int32) for shape in self._shapes]
-        return likelihood, list(series)
+        return [generator.poisson(3, shape).astype(np.int32) for shape in self._shapes]
 
     def _misbehave(self, sim_id: int) -> None:
         if self._trouble_file is not None and not os.path.exists(self._trouble_file):
             return
-        match next((kind for kind, sim_ids in self._troubled.items() if sim_id in sim_ids), None):
+        match self._troubled[sim_id]:
             case "fail":
                 raise ValueError(self._fail_text.format(sim_id))
             case "kill":
@@ -110,7 +118,16 @@ class FakeIterations:
             case "hang":
                 time.sleep(1e6)
             case "stuck":
+                signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})  # which would end the sleep
                 ctypes.PyDLL(None).sleep(1_000_000)  # a PyDLL keeps the interpreter's lock
+
+
+def _uniform(seed: int) -> float:
+    """A number in [0, 1) by splitmix64: a generator of NumPy's takes longer to make than everything else here."""
+    x = seed * 0x9E3779B97F4A7C15 & _WORD
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 & _WORD
+    x = (x ^ x >> 27) * 0x94D049BB133111EB & _WORD
+    return ((x ^ x >> 31) >> 11) / 2**53
 
 
 def _take_all_memory() -> None:

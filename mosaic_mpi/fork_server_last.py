@@ -9,7 +9,7 @@ import gc
 import mosaic_mpi.mosaic.source
 import mosaic_mpi.parameter_table
 import mosaic_mpi.plan
-import mosaic_mpi.simulation
+import mosaic_mpi.serving
 import mosaic_mpi.slot_process  # noqa: F401
 
 gc.collect()

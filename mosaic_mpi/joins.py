@@ -26,7 +26,7 @@ def seal(record: NDArray[np.void], series: Sequence[bytes]) -> None:
     series : sequence of bytes
         Its compressed channels.
     """
-    record["likelihood"] = collapse(record["iteration_likelihood"])
+    record["likelihood"] = collapse(record["iteration_likelihood"].tolist())
     record["series_bytes"] = [len(data) for data in series]
     record["checksum"] = checksum(record, b"".join(series))
 

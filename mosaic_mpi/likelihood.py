@@ -208,12 +208,12 @@ def _extended_sum(values: Matrix) -> float:
     return float(np.sum(values, dtype=np.longdouble))
 
 
-def collapse(likelihoods: NDArray[np.float64]) -> float:
+def collapse(likelihoods: Sequence[float]) -> float:
     """Collapse the iterations of a simulation to one number: log-mean-exp over the finite ones.
 
     Parameters
     ----------
-    likelihoods : ndarray of float64, shape (n_iterations,)
+    likelihoods : sequence of float
         Log-likelihood of each iteration.
 
     Returns
@@ -222,8 +222,8 @@ def collapse(likelihoods: NDArray[np.float64]) -> float:
         ``log(mean(exp(x)))`` over the finite x; the first iteration's value where none is finite, as
         MOSAIC's worker does.
     """
-    finite = likelihoods[np.isfinite(likelihoods)]
-    if not len(finite):
-        return float(likelihoods[0])
-    top = float(finite.max())
-    return top + math.log(math.fsum(math.exp(value - top) for value in finite.tolist()) / len(finite))
+    finite = [value for value in likelihoods if math.isfinite(value)]
+    if not finite:
+        return likelihoods[0]
+    top = max(finite)
+    return top + math.log(math.fsum([math.exp(value - top) for value in finite]) / len(finite))

@@ -18,6 +18,14 @@ from mosaic_mpi.mosaic.derivations import Suitability, fatality_baseline, hamilt
 from mosaic_mpi.mosaic.parameter_names import COUNTS, PROPORTIONS, PSI_STAR
 from mosaic_mpi.parameters import ParameterSet, Place, collect
 
+_HELPERS = frozenset(
+    (
+        *("beta_j0_tot", "p_beta", "decay_days_short", "decay_days_spread", "zeta_1", "zeta_ratio", "CFR_target"),
+        *PROPORTIONS,
+    )
+)
+"""Of these something follows."""
+
 
 class ParameterTable:
     """Parameters given as a table, one row a simulation.
@@ -81,6 +89,10 @@ class ParameterTable:
             has one for all.
         """
         values = self.values[row]
+        if not drawn:
+            given = collect(self._places, values.tolist(), self._base)
+            known = {**self._base, **given} if self._derives else {}
+            return ParameterSet(values, {**given, **self._derived(known)})
         kept = [
             (place, value)
             for place, value in zip(self._places, values.tolist(), strict=True)
@@ -90,6 +102,11 @@ class ParameterTable:
         given = collect([place for place, _ in kept], [value for _, value in kept], known)
         overrides = {**drawn, **given}
         return ParameterSet(values, {**overrides, **self._derived({**known, **given})})
+
+    @cached_property
+    def _derives(self) -> bool:
+        """Whether anything follows from what the table gives."""
+        return self._calibrates or any(place.key in _HELPERS for place in self._places)
 
     # ---- what follows from the given values ---------------------------------------------------------
 
@@ -101,6 +118,8 @@ class ParameterTable:
 
     def _derived(self, known: Mapping[str, Any]) -> dict[str, Any]:
         derived: dict[str, Any] = {}
+        if not self._derives:
+            return derived
         if self._gives_any("beta_j0_tot", "p_beta"):
             derived |= self._transmission(known)
         if self._lacks("decay_days_long", ("decay_days_short", "decay_days_spread"), known):

@@ -34,7 +34,7 @@ def record_dtype(n_iterations: int, n_parameters: int, n_channels: int) -> np.dt
         Fields: row, likelihood, elapsed_s (seconds of the slot), finished_at (seconds since 1970 UTC),
         iteration (from 1; 0: all of them), slot, checksum (CRC-32 of what decides the numbers), series_bytes (stored
         bytes of each channel), iteration_likelihood, parameters. The record of one iteration has neither likelihood
-        nor checksum, and only its own iteration_likelihood.
+        nor checksum, and only its own iteration_likelihood. The last two stand last: `batch` relies on that.
     """
     return np.dtype(
         [

@@ -1,10 +1,11 @@
-"""One simulation, or one iteration of it, as a slot runs it: draw, run, score, pack.
+"""One simulation, or one iteration of it, as a slot runs it: draw, run, score, compress.
 
 Runs in slots only. Knows no pipe and no MPI.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mosaic_mpi.config import engine_values
-from mosaic_mpi.joins import seal
 from mosaic_mpi.likelihood import Likelihood
 from mosaic_mpi.parameters import ParameterSet
+from mosaic_mpi.parcel import Outcome
 from mosaic_mpi.plan import SlotPlan
 from mosaic_mpi.records import compress, compress_iteration
 from mosaic_mpi.units import WHOLE, Units
@@ -86,55 +87,39 @@ def make_iterations(plan: SlotPlan) -> Iterations:
 
 
 class Simulation:
-    """Runs the units of a plan and packs each into the bytes that travel.
+    """Runs the units of a plan.
 
     Parameters
     ----------
     plan : SlotPlan
         What to run.
-    slot : int
-        This slot's index in its rank, noted in the record.
     """
 
-    def __init__(self, plan: SlotPlan, slot: int) -> None:
-        self._plan, self._slot = plan, slot
+    def __init__(self, plan: SlotPlan) -> None:
+        self._plan, self._n_iterations = plan, plan.n_iterations
         self._iterations = make_iterations(plan)
-        self._dtype, self._units = plan.record_dtype, Units(plan.n_iterations)
+        self._units = Units(plan.n_iterations)
 
-    def run(self, unit: int) -> bytes:
+    def run(self, unit: int) -> Outcome:
         """Run one simulation, or one of its iterations.
 
         Parameters
         ----------
         unit : int
             See `mosaic_mpi.units`.
-
-        Returns
-        -------
-        bytes
-            A record (see `mosaic_mpi.records`), then its compressed channels.
         """
         began = time.perf_counter()
-        plan = self._plan
         row, only = self._units.split(unit)
-        sim_id = int(plan.sim_ids[row])
-        parameters = plan.source.draw(row, sim_id)
-        likelihoods = np.full(plan.n_iterations, np.nan)
+        sim_id = int(self._plan.sim_ids[row])
+        parameters = self._plan.source.draw(row, sim_id)
+        first_seed = (sim_id - 1) * self._n_iterations + 1
+        likelihoods = [math.nan] * self._n_iterations
         kept: list[list[NDArray[Any]]] = []
-        for iteration in range(plan.n_iterations) if only == WHOLE else (only - 1,):
-            seed = (sim_id - 1) * plan.n_iterations + iteration + 1
-            likelihoods[iteration], channels = self._iterations.run(parameters, seed)
+        for iteration in range(self._n_iterations) if only == WHOLE else (only - 1,):
+            likelihoods[iteration], channels = self._iterations.run(parameters, first_seed + iteration)
             kept.append(channels)
-        record = np.zeros((), self._dtype)
-        record["row"], record["iteration"] = row, only
-        record["parameters"], record["iteration_likelihood"] = parameters.values, likelihoods
         if only == WHOLE:
             series = [compress(arrays) for arrays in zip(*kept, strict=True)]
-            seal(record, series)
         else:
             series = [compress_iteration(array) for array in kept[0]]
-            record["series_bytes"] = [len(data) for data in series]
-        record["slot"] = self._slot
-        record["elapsed_s"] = time.perf_counter() - began
-        record["finished_at"] = time.time()
-        return record.tobytes() + b"".join(series)
+        return Outcome(row, only, parameters.values, likelihoods, series, time.perf_counter() - began)

@@ -1,4 +1,4 @@
-"""What runs inside a slot: a loop of receive, simulate, send.
+"""What runs inside a slot: prepare, then serve; and what the engine says of itself.
 
 Runs in processes forked from the fork server only.
 """
@@ -8,21 +8,14 @@ from __future__ import annotations
 import gc
 import mmap
 import os
-import struct
-import traceback
 from multiprocessing.connection import Connection
 from typing import Any
 
 from mosaic_mpi.lifeline import be_first_out_of_memory, ignore_signals, tie_to_parent
-
-ORDER = struct.Struct("<q")
-"""A unit; a slot is sent as many of them at once as it may have."""
-READY, RESULT, FAILURE, UNFIT = b"I", b"R", b"F", b"X"
-"""First byte of what a slot sends: ready, a result, an exception, or unable to start."""
-_MAX_TRACEBACK = 4000
+from mosaic_mpi.slot_messages import READY, UNFIT, last_words
 
 
-def main(connection: Connection, plan_file: Any, plan_size: int, slot: int) -> None:
+def main(connection: Connection, plan_file: Any, plan_size: int, logbook_file: Any, slot: int) -> None:
     """Run simulations until the pipe closes.
 
     Parameters
@@ -33,6 +26,8 @@ def main(connection: Connection, plan_file: Any, plan_size: int, slot: int) -> N
         Descriptor of a file that holds the plan; all slots of a rank map the same pages.
     plan_size : int
         Its bytes.
+    logbook_file : multiprocessing.reduction.DupFd
+        Descriptor of the memory of a `logbook.Logbook`.
     slot : int
         Index of this slot in its rank.
     """
@@ -40,51 +35,32 @@ def main(connection: Connection, plan_file: Any, plan_size: int, slot: int) -> N
     ignore_signals()
     be_first_out_of_memory()
     try:
-        simulation = _prepare(plan_file.detach(), plan_size, slot)
+        server = _prepare(connection, plan_file.detach(), plan_size, logbook_file.detach(), slot)
     except BaseException:
-        connection.send_bytes(UNFIT + _traceback())
+        connection.send_bytes(UNFIT + last_words())
         return
     connection.send_bytes(READY)
-    _serve(connection, simulation)
+    server.serve()
 
 
-def _prepare(descriptor: int, size: int, slot: int) -> Any:
+def _prepare(connection: Connection, plan_file: int, plan_size: int, logbook_file: int, slot: int) -> Any:
+    from mosaic_mpi.logbook import Logbook
+    from mosaic_mpi.parcel import Parcel
     from mosaic_mpi.plan import SlotPlan
+    from mosaic_mpi.serving import Server
     from mosaic_mpi.simulation import Simulation
 
-    block = memoryview(mmap.mmap(descriptor, size, access=mmap.ACCESS_READ))
-    os.close(descriptor)
-    simulation = Simulation(SlotPlan.from_buffer(block), slot)
+    block = memoryview(mmap.mmap(plan_file, plan_size, access=mmap.ACCESS_READ))
+    logbook = Logbook(logbook_file)
+    os.close(plan_file)
+    os.close(logbook_file)
+    plan = SlotPlan.from_buffer(block)
+    server = Server(connection, Simulation(plan), Parcel(plan.record_dtype, slot), logbook, slot)
     # What is alive now stays alive: frozen, it is neither scanned at each collection nor copied by it.
     gc.collect()
     gc.freeze()
     gc.disable()
-    return simulation
-
-
-def _serve(connection: Connection, simulation: Any) -> None:
-    while True:
-        try:
-            order = connection.recv_bytes()
-        except (EOFError, OSError):
-            return
-        for (unit,) in ORDER.iter_unpack(order):
-            connection.send_bytes(_answer(simulation, unit))
-            gc.collect()  # the engine's models are cycles; between simulations, no one waits for this
-
-
-def _answer(simulation: Any, unit: int) -> bytes:
-    try:
-        answer: bytes = RESULT + simulation.run(unit)
-        return answer
-    except Exception as error:
-        traceback.clear_frames(error.__traceback__)  # where memory ran out, what filled it goes first
-        return FAILURE + _traceback()
-
-
-def _traceback() -> bytes:
-    """The end of the current traceback, which names the place and the reason."""
-    return traceback.format_exc().strip()[-_MAX_TRACEBACK:].encode("utf-8", "replace")
+    return server
 
 
 def describe(connection: Connection, values: Any, simulator: str) -> None:

@@ -1,7 +1,8 @@
 """The pool of simulation processes of one rank.
 
 Owns slots: starts them, feeds them units, notices results, exceptions, deaths and hangs, replaces what died.
-One pipe a slot, one selector over all of them: a slot's death touches no other slot and never the rank.
+One pipe a slot, one selector over all of them: a slot's death touches no other slot and never the rank. Fast
+simulations are given to a slot many at a time, and so their results come back; what it was at is in the logbook.
 Knows no MPI and no results file; what an event means is decided elsewhere.
 """
 
@@ -20,13 +21,18 @@ from multiprocessing import reduction
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 
-from mosaic_mpi import fork_server, slot_process
+from mosaic_mpi import fork_server, logbook, slot_process
 from mosaic_mpi.errors import EngineError
+from mosaic_mpi.logbook import Logbook
+from mosaic_mpi.slot_messages import COUNT, GATHER_SECONDS, READY, RECALL, RESULTS, RETURNED, UNFIT, order
 
 _FAST_SECONDS = 0.25
 """Below this a slot gets its next units before it asks, so that it does not wait for the rank: …"""
-_AHEAD_SECONDS, _MOST_AHEAD = 0.02, 64
-"""… work for so long, at least two units, at most so many; what a slot has is not begun elsewhere meanwhile."""
+_AHEAD_SECONDS, _MOST_AHEAD = 2 * GATHER_SECONDS, 4096
+"""… work for so long, at least two units, at most so many: an order that is not read yet fits into the pipe, or else
+rank and slot could wait for one another. What a slot has waiting is called back when one unit takes long."""
+_MEMORY = 0.9
+"""How much of what was known of their duration stays with each unit."""
 _MAX_READS = 64
 """Answers taken from a slot at once, so that the rank looks after the rest in between."""
 _MAX_STARTS_IN_VAIN = 5
@@ -37,9 +43,9 @@ _CHECK_SECONDS = 0.25
 
 @dataclass(frozen=True)
 class Finished:
-    """A unit's bytes: a record and its series."""
+    """Finished units: so many records, then the series of each, in the same order."""
 
-    unit: int
+    n_records: int
     payload: memoryview
 
 
@@ -62,7 +68,14 @@ class Failed:
     text: str
 
 
-SlotEvent = Finished | Failed
+@dataclass(frozen=True)
+class Unbegun:
+    """Units that a slot has given back."""
+
+    units: list[int]
+
+
+SlotEvent = Finished | Failed | Unbegun
 
 
 @dataclass(eq=False)
@@ -71,10 +84,15 @@ class _Slot:
     process: ForkServerProcess
     connection: Connection
     units: deque[int] = field(default_factory=deque)
+    """Given and not answered yet: finished and not sent, then one that it is at, then those that wait."""
     n_given: int = 0
+    n_answered: int = 0
     since: float = field(default_factory=time.monotonic)
+    """Last message of it, or when it was given something to do after that."""
     ready: bool = False
-    timed_out: float | None = None
+    is_recalled: bool = False
+    overdue: tuple[int, float] | None = None
+    """How many units it had begun when it was killed because the last took too long, and the limit."""
 
 
 class SlotPool:
@@ -107,7 +125,11 @@ class SlotPool:
         self._events: deque[SlotEvent] = deque()
         self._checked = time.monotonic()
         self._plan_size = len(plan_block)
-        self._plan_file = _shared_file(plan_block) if n_slots else -1
+        self._files = [
+            _shared_file("plan", plan_block if n_slots else b""),
+            _shared_file("logbook", bytes(logbook.size_of(n_slots))),
+        ]
+        self._logbook = Logbook(self._files[1])
 
     def start(self) -> None:
         """Start the slots; returns as soon as they run, before they have prepared themselves."""
@@ -144,14 +166,16 @@ class SlotPool:
                 break
             timeout_s = 0.0
         if time.monotonic() - self._checked > _CHECK_SECONDS:
-            self._kill_overdue()
+            self._look_after_slow_ones()
         self._feed()
         events, self._events = list(self._events), deque()
         return events
 
     def drop_backlog(self) -> list[int]:
-        """Forget units that no slot has begun, and return them."""
+        """Forget units that no slot has, and return them; `Unbegun` brings those that wait in slots."""
         units, self._backlog = list(self._backlog), deque()
+        for slot in self._slots:
+            self._recall(slot)
         return units
 
     def close(self) -> None:
@@ -163,14 +187,15 @@ class SlotPool:
             slot.connection.close()
         self._slots.clear()
         self._selector.close()
-        if self._plan_file >= 0:
-            os.close(self._plan_file)
-            self._plan_file = -1
+        self._logbook.close()
+        for descriptor in self._files:
+            os.close(descriptor)
+        self._files = []
 
     def _start(self, index: int) -> None:
-        process, connection = fork_server.spawn(
-            slot_process.main, reduction.DupFd(self._plan_file), self._plan_size, index
-        )
+        plan_file, logbook_file = map(reduction.DupFd, self._files)
+        self._logbook.clear(index)
+        process, connection = fork_server.spawn(slot_process.main, plan_file, self._plan_size, logbook_file, index)
         slot = _Slot(index, process, connection)
         self._slots.append(slot)
         self._selector.register(connection, selectors.EVENT_READ, slot)
@@ -200,8 +225,9 @@ class SlotPool:
             slot.since = time.monotonic()
         slot.units.extend(units)
         slot.n_given += len(units)
+        slot.is_recalled = False
         with contextlib.suppress(OSError):  # it just died: its pipe says so next, and its units are seen to there
-            slot.connection.send_bytes(b"".join(map(slot_process.ORDER.pack, units)))
+            slot.connection.send_bytes(order(units))
 
     def _read(self, slot: _Slot) -> None:
         try:
@@ -214,20 +240,32 @@ class SlotPool:
 
     def _receive(self, slot: _Slot, message: bytes) -> None:
         kind, body = message[:1], memoryview(message)[1:]
-        if kind == slot_process.READY:
+        if kind == READY:
             slot.ready = True
             return
-        if kind == slot_process.UNFIT:
+        if kind == UNFIT:
             raise EngineError(f"a slot cannot start:\n{bytes(body).decode()}")
-        unit = slot.units.popleft()
         now = time.monotonic()
-        if kind == slot_process.RESULT:
-            self._learn(now - slot.since)
-            self._events.append(Finished(unit, body))
+        if kind == RESULTS:
+            n_records = self._answered(slot, COUNT.unpack_from(body)[0])
+            self._learn(now - slot.since, n_records)
+            self._events.append(Finished(n_records, body[COUNT.size :]))
+        elif kind == RETURNED:
+            units = [slot.units.popleft() for _ in range(COUNT.unpack_from(body)[0])]
+            slot.n_given -= len(units)
+            self._events.append(Unbegun(units))
         else:
+            unit = slot.units[0]
+            self._answered(slot, 1)
             self._events.append(Failed(unit, "exception", bytes(body).decode()))
         slot.since = now
         self._starts_in_vain = 0
+
+    def _answered(self, slot: _Slot, n_units: int) -> int:
+        for _ in range(n_units):
+            slot.units.popleft()
+        slot.n_answered += n_units
+        return n_units
 
     def _n_until_worn(self, slot: _Slot) -> int:
         """Units that a slot may still be given before it is replaced."""
@@ -239,18 +277,24 @@ class SlotPool:
         self._remove(slot)
         self._start(slot.index)
 
-    def _learn(self, elapsed_s: float) -> None:
+    def _learn(self, elapsed_s: float, n_units: int) -> None:
+        """Take note of how long units took, together; any of them may have taken nearly all of it."""
         self._slowest_s = max(self._slowest_s, elapsed_s)
-        self._mean_s = elapsed_s if self._mean_s is None else 0.9 * self._mean_s + 0.1 * elapsed_s
+        old_s = elapsed_s / n_units if self._mean_s is None else self._mean_s
+        weight = 1 - _MEMORY**n_units
+        self._mean_s = old_s + weight * (elapsed_s / n_units - old_s)
 
     def _bury(self, slot: _Slot) -> None:
-        """Charge the unit that a dead slot was at, return those it had not begun, start a new slot."""
+        """Charge the unit that a dead slot was at, take back the others that it had, start a new slot."""
         self._remove(slot)
-        if slot.units:
-            self._events.append(self._post_mortem(slot, slot.units.popleft()))
-            self._backlog.extendleft(reversed(slot.units))
-        elif not slot.ready:
+        n_begun = self._logbook.n_begun(slot.index)
+        units, at = list(slot.units), n_begun - slot.n_answered - 1
+        if at >= 0:
+            if slot.overdue is None or slot.overdue[0] == n_begun:  # else it had just come to the next one
+                self._events.append(self._post_mortem(slot, units.pop(at)))
+        elif units or not slot.ready:
             self._count_vain_start(slot)
+        self._backlog.extendleft(reversed(units))
         self._start(slot.index)
 
     def _remove(self, slot: _Slot) -> None:
@@ -268,8 +312,8 @@ class SlotPool:
             )
 
     def _post_mortem(self, slot: _Slot, unit: int) -> Failed:
-        if slot.timed_out is not None:
-            return Failed(unit, "timeout", f"took longer than {slot.timed_out:.0f} s and was ended")
+        if slot.overdue is not None:
+            return Failed(unit, "timeout", f"took longer than {slot.overdue[1]:.0f} s and was ended")
         hint = "" if slot.process.exitcode != -signal.SIGKILL else "; out of memory, if nobody killed it"
         return Failed(unit, "killed", f"its process {_ending(slot.process)}{hint}")
 
@@ -279,12 +323,28 @@ class SlotPool:
             return self._timeout_s
         return max(_AUTO_FLOOR_SECONDS, _AUTO_FACTOR * self._slowest_s)
 
-    def _kill_overdue(self) -> None:
+    def _look_after_slow_ones(self) -> None:
+        """Kill slots that are at a unit for too long; what waits behind a slow one may go elsewhere."""
         now = self._checked = time.monotonic()
         for slot in self._slots:
-            if slot.units and slot.timed_out is None and now - slot.since > self._limit_s:
-                slot.timed_out = self._limit_s
+            if not slot.units or slot.overdue is not None:
+                continue
+            n_begun = self._logbook.n_begun(slot.index)
+            is_at_one = n_begun > slot.n_answered
+            elapsed_s = now - (self._logbook.began_at(slot.index) if is_at_one else slot.since)
+            if elapsed_s > self._limit_s:
+                slot.overdue = n_begun, self._limit_s
                 slot.process.kill()
+            elif elapsed_s > _FAST_SECONDS:
+                self._recall(slot)
+
+    def _recall(self, slot: _Slot) -> None:
+        """Have a slot give back what waits there, if anything does."""
+        n_waiting = len(slot.units) - (self._logbook.n_begun(slot.index) - slot.n_answered)
+        if n_waiting > 0 and not slot.is_recalled:
+            slot.is_recalled = True
+            with contextlib.suppress(OSError):
+                slot.connection.send_bytes(RECALL)
 
 
 def _ending(process: ForkServerProcess) -> str:
@@ -297,10 +357,10 @@ def _ending(process: ForkServerProcess) -> str:
         return f"was killed by signal {-code}"
 
 
-def _shared_file(block: bytes) -> int:
-    """Put bytes into a nameless file in memory and return its descriptor."""
+def _shared_file(what: str, block: bytes) -> int:
+    """Put bytes into a file in memory, that no folder knows, and return its descriptor."""
     if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("mosaic_mpi plan")
+        descriptor = os.memfd_create(f"mosaic_mpi {what}")
     else:
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())

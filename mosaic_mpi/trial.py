@@ -13,11 +13,12 @@ from pathlib import Path
 from statistics import fmean
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mosaic_mpi.errors import EngineError
 from mosaic_mpi.forecast import Measured
 from mosaic_mpi.plan import RunPlan
-from mosaic_mpi.slots import Failed, Finished, SlotPool
+from mosaic_mpi.slots import Failed, Finished, SlotPool, Unbegun
 from mosaic_mpi.units import Units
 
 _ENOUGH_S = 6.0
@@ -66,7 +67,7 @@ class _Trial:
         self._n_given = self._n_taken = 0
         self._elapsed: defaultdict[int, list[float]] = defaultdict(list)
         self._finished: defaultdict[int, list[float]] = defaultdict(list)
-        self._series_bytes: list[int] = []
+        self._series_bytes: list[float] = []
 
     def take(self, pool: SlotPool) -> None:
         """Keep the slots busy, and take what has finished."""
@@ -74,8 +75,10 @@ class _Trial:
             pool.submit(self._units.whole(np.array([self._next_row()])).tolist())
         for event in pool.poll(1.0):
             match event:
-                case Finished(payload=payload):
-                    self._note(payload)
+                case Finished(n_records, payload):
+                    self._note(np.frombuffer(payload, self._dtype, n_records), len(payload))
+                case Unbegun(units):
+                    pool.submit(units)
                 case Failed(unit, _, text):
                     row, _ = self._units.split(unit)
                     raise EngineError(f"the trial of simulation row {row} failed:\n{text}")
@@ -85,12 +88,12 @@ class _Trial:
         self._n_given += 1
         return int(self._n_given * 0.6180339887 % 1.0 * self._n_rows)
 
-    def _note(self, payload: memoryview) -> None:
-        record = np.frombuffer(payload, self._dtype, 1)[0]
-        self._n_taken += 1
-        self._elapsed[int(record["slot"])].append(float(record["elapsed_s"]))
-        self._finished[int(record["slot"])].append(float(record["finished_at"]))
-        self._series_bytes.append(len(payload) - self._dtype.itemsize)
+    def _note(self, records: NDArray[np.void], n_bytes: int) -> None:
+        self._n_taken += len(records)
+        for record in records:
+            self._elapsed[int(record["slot"])].append(float(record["elapsed_s"]))
+            self._finished[int(record["slot"])].append(float(record["finished_at"]))
+        self._series_bytes += [n_bytes / len(records) - self._dtype.itemsize] * len(records)
 
     def is_enough(self) -> bool:
         """Whether each slot has been timed beyond its first simulation, long or often enough."""

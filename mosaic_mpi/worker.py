@@ -12,7 +12,7 @@ import numpy as np
 from mosaic_mpi.comm import Comm
 from mosaic_mpi.errors import EngineError
 from mosaic_mpi.messages import Assign, Beat, Broken, Drain, Failure, Message, Ready, Results, Returned, Stop
-from mosaic_mpi.slots import Failed, Finished, SlotEvent, SlotPool
+from mosaic_mpi.slots import Failed, Finished, SlotEvent, SlotPool, Unbegun
 
 MASTER = 0
 _LONGEST_BEAT_SECONDS = 5.0
@@ -52,7 +52,7 @@ class Worker:
 
     def __init__(self, comm: Comm, pool: SlotPool, record_bytes: int, beat_s: float = _LONGEST_BEAT_SECONDS) -> None:
         self._comm, self._pool, self._record_bytes, self._beat_s = comm, pool, record_bytes, beat_s
-        self._outbox: list[memoryview] = []
+        self._outbox: list[Finished] = []
         self._outbox_bytes = 0
         self._flush_s = flush_interval_s(comm.size)
         self._flushed = self._sent = self._stepped = self.heard = time.monotonic()
@@ -88,10 +88,12 @@ class Worker:
         for event in events:
             match event:
                 case Finished(payload=payload):
-                    self._outbox.append(payload)
+                    self._outbox.append(event)
                     self._outbox_bytes += len(payload)
                 case Failed(unit, cause, text):
                     self._send(Failure(unit, cause, text))
+                case Unbegun(units):
+                    self._send(Returned(np.array(units, dtype=np.int64)))
         self._flush_if_due()
         self._beat_if_due()
         self._allow_for_own_stall()
@@ -128,9 +130,9 @@ class Worker:
         """Send a lone result at once, and what follows it closely together."""
         now = time.monotonic()
         if self._outbox and (now - self._flushed >= self._flush_s or self._outbox_bytes > _FLUSH_BYTES):
-            size = self._record_bytes
-            parts = [payload[:size] for payload in self._outbox] + [payload[size:] for payload in self._outbox]
-            self._send(Results(len(self._outbox), b"".join(parts)))
+            ends = [(event.payload, event.n_records * self._record_bytes) for event in self._outbox]
+            parts = [payload[:end] for payload, end in ends] + [payload[end:] for payload, end in ends]
+            self._send(Results(sum(event.n_records for event in self._outbox), b"".join(parts)))
             self._outbox, self._outbox_bytes, self._flushed = [], 0, now
 
     def _beat_if_due(self) -> None:

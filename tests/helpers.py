@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from mosaic_mpi import fake, layout
 from mosaic_mpi.catalogue import MATRICES, OBSERVATIONS, OPTIONAL, PARAMETERS
 from mosaic_mpi.environment import without_launcher
-from mosaic_mpi.plan import RunPlan
+from mosaic_mpi.parcel import Parcel
+from mosaic_mpi.plan import RunPlan, SlotPlan
 from mosaic_mpi.plan_inputs import PlanOptions, load_plan
 from mosaic_mpi.results import Results
 from mosaic_mpi.simulation import Simulation
@@ -105,12 +106,25 @@ def make_plan(
 # ---- records and stores -----------------------------------------------------------------------------
 
 
+class Slot:
+    """What a slot would send, one unit at a time."""
+
+    def __init__(self, plan: SlotPlan, index: int = 0) -> None:
+        self._simulation, self._parcel = Simulation(plan), Parcel(plan.record_dtype, index)
+
+    def run(self, unit: int) -> bytes:
+        """The record of a unit, and its series."""
+        self._parcel.clear()
+        self._parcel.add(self._simulation.run(unit))
+        return self._parcel.payload()
+
+
 def simulate(plan: RunPlan, rows: Iterable[int]) -> tuple[NDArray[np.void], bytes]:
     """What slots would send for some rows: records, and their series one after the other."""
-    simulation = Simulation(plan.slot_plan(), 0)
+    slot = Slot(plan.slot_plan())
     size = plan.slot_plan().record_dtype.itemsize
     units = Units(plan.n_iterations).whole(np.array(list(rows), np.int64)).tolist()
-    payloads = [simulation.run(unit) for unit in units]
+    payloads = [slot.run(unit) for unit in units]
     records = np.frombuffer(b"".join(payload[:size] for payload in payloads), plan.slot_plan().record_dtype)
     return records, b"".join(payload[size:] for payload in payloads)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import CI, Cli, few_parameters, write_config
+from helpers import CI, Cli, few_parameters, wait_until, write_config
 
 import mosaic_mpi
 from mosaic_mpi.layout import COMPLETED, FAILED
@@ -84,6 +86,53 @@ def test_poison_among_simulations_that_a_slot_is_given_many_of_at_once(cli: Cli,
     outcome = Outcome(cli)
     outcome.assert_only_these_failed(sorted([*poison, 700, 701]), 2000)
     assert outcome.causes == {"killed": 12, "exception": 4}
+
+
+def begun(cli: Cli) -> dict[int, list[int]]:
+    """Of every simulation that was begun, the processes that did so, from the stand-in's log."""
+    found: dict[int, list[int]] = {}
+    for line in (cli.folder / "begun").read_text().splitlines():
+        seed, pid = map(int, line.split())
+        found.setdefault(seed, []).append(pid)
+    return found
+
+
+def test_a_hang_among_fast_simulations_is_ended_alone_and_what_came_before_is_not_run_again(
+    cli: Cli, arguments: tuple[str, ...]
+) -> None:
+    """What waits to be sent when one hangs is sent meanwhile, and what waits behind it goes to others."""
+    options = ("--n-simulations", "1500", "--slots", "2", "--simulation-timeout", "2")
+    log = str(cli.folder / "begun")
+    done = cli(*arguments, *options, fake="hang=700", MOSAIC_MPI_FAKE_LOG=log)
+    assert done.returncode == 3, done.stderr
+    outcome = Outcome(cli)
+    outcome.assert_only_these_failed([700], 1500)
+    assert outcome.causes == {"timeout": 2}
+    times = {sim_id: len(pids) for sim_id, pids in begun(cli).items()}
+    assert times == {sim_id: 1 + (sim_id == 700) for sim_id in range(1, 1501)}
+
+
+def test_a_kill_costs_what_ran_and_what_was_not_sent_is_run_again(cli: Cli, arguments: tuple[str, ...]) -> None:
+    """A slot that is stuck in C cannot send what it has finished before; nobody is charged for that."""
+    trouble, log = cli.folder / "trouble", cli.folder / "begun"
+    trouble.touch()
+    options = ("--n-simulations", "1500", "--slots", "2")
+    process = cli.start(*arguments, *options, fake=f"stuck=700,while={trouble}", MOSAIC_MPI_FAKE_LOG=str(log))
+    path = cli.folder / "r.h5"
+    wait_until(lambda: log.exists() and 700 in begun(cli), "the one that gets stuck")
+    wait_until(lambda: summarise(str(path)).completed > 1500 // 2, "the other slot going on")
+    assert process.poll() is None
+    trouble.unlink()
+    (stuck,) = begun(cli)[700]
+    os.kill(stuck, signal.SIGKILL)
+    done = cli.end(process)
+    assert done.returncode == 0, done.stderr
+    outcome = Outcome(cli)
+    assert (outcome.status == COMPLETED).all()
+    assert outcome.attempts.tolist() == [1 + (sim_id == 700) for sim_id in range(1, 1501)]
+    assert outcome.causes == {"killed": 1}
+    assert summarise(outcome.path).failures[0].text.startswith("its process was killed by SIGKILL")
+    assert all(pids.count(stuck) == 1 for pids in begun(cli).values() if stuck in pids)
 
 
 def test_poison_first_and_everywhere_at_four_slots(cli: Cli, arguments: tuple[str, ...]) -> None:

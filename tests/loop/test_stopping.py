@@ -87,6 +87,22 @@ def test_what_runs_may_finish_within_the_grace(cli: Cli) -> None:
     assert n_done(path) > before
 
 
+def test_a_stop_waits_for_results_that_slots_have_not_sent(cli: Cli) -> None:
+    """Fast simulations: all that was begun is completed, once, and what only waited in a slot was not begun."""
+    log = cli.folder / "begun"
+    arguments = ("run", "--n-simulations", "20000", "--n-iterations", "1", "--output", "my run.h5")
+    fake = "seconds=0.001"
+    process = cli.start(*arguments, "--config", write_config(cli.folder), fake=fake, MOSAIC_MPI_FAKE_LOG=str(log))
+    path = cli.folder / "my run.h5"
+    wait_until(lambda: n_done(path) >= 300 or process.poll() is not None, "results")
+    process.send_signal(signal.SIGTERM)
+    stopped = cli.end(process, timeout=20)
+    assert stopped.returncode == 75, stopped.stderr
+    begun = [int(line.split()[0]) for line in log.read_text().splitlines()]
+    assert len(begun) < 20000
+    assert sorted(begun) == [int(row) + 1 for row in mosaic_mpi.open(str(path)).completed()]
+
+
 def at_work(cli: Cli, fake: str) -> subprocess.Popen[str]:
     """A run of which a simulation has begun: before that, there is nothing that could be waited for."""
     log = cli.folder / "begun"

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import few_parameters, make_plan
+from helpers import Slot, few_parameters, make_plan
 from numpy.typing import NDArray
 
 from mosaic_mpi.joins import Join
 from mosaic_mpi.plan import SlotPlan
-from mosaic_mpi.simulation import Simulation
 from mosaic_mpi.units import Units
 
 TIMES_AND_PLACES = ("elapsed_s", "finished_at", "slot")
@@ -36,9 +35,9 @@ class Split:
     def __init__(self, folder: Path, n_iterations: int, save: tuple[str, ...], row: int = 3) -> None:
         plan = self.plan = make_plan(folder, 5, n_iterations, save, config=few_parameters()).slot_plan()
         units = Units(n_iterations)
-        self.whole = unpacked(plan, Simulation(plan, 0).run(int(units.whole(np.array([row]))[0])))
+        self.whole = unpacked(plan, Slot(plan).run(int(units.whole(np.array([row]))[0])))
         self.parts = [
-            unpacked(plan, Simulation(plan, slot).run(unit)) for slot, unit in enumerate(units.parts(row), start=1)
+            unpacked(plan, Slot(plan, slot).run(unit)) for slot, unit in enumerate(units.parts(row), start=1)
         ]
 
     def joined(self, order: tuple[int, ...]) -> tuple[NDArray[np.void], bytes]:

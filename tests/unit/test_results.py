@@ -97,7 +97,6 @@ def test_a_channel_comes_with_named_axes_and_coordinates(path: str, plan: RunPla
     assert array.time.values[0] == np.datetime64("2023-02-01")
     assert array.time.values[-1] == np.datetime64("2023-02-10")
     generator = np.random.Generator(np.random.PCG64(8))  # simulation 4, iteration 2
-    generator.random()
     assert np.array_equal(array.sel(simulation=4, iteration=2), generator.poisson(3, (2, 10)))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import begin, few_parameters, finished_run, make_plan, same_numbers
+from helpers import Slot, begin, few_parameters, finished_run, make_plan, same_numbers
 
 from mosaic_mpi import layout
 from mosaic_mpi.failure_limit import FailureLimit
@@ -18,7 +18,6 @@ from mosaic_mpi.master import Master
 from mosaic_mpi.progress import Progress
 from mosaic_mpi.ranks import Ranks
 from mosaic_mpi.results import Results
-from mosaic_mpi.simulation import Simulation
 from mosaic_mpi.store import Store
 from mosaic_mpi.tail import Tail, is_late
 from mosaic_mpi.units import Units
@@ -55,7 +54,7 @@ class Played:
         self.store = Store(str(self.path), self.plan)
         begin(self.store)
         self.units = Units(n_iterations)
-        self._simulation = Simulation(self.plan.slot_plan(), 0)
+        self._slot = Slot(self.plan.slot_plan())
         self._goes_wrong = goes_wrong
         self.failures: list[tuple[int, int]] = []
         ranks = [VirtualRank(n_slots, (factors or {}).get(rank, 1.0)) for rank, n_slots in enumerate(slots)]
@@ -68,7 +67,7 @@ class Played:
         if text := self._goes_wrong(rank, unit):
             self.failures.append((rank, unit))
             return text
-        payload = self._simulation.run(unit)
+        payload = self._slot.run(unit)
         dtype = self.plan.slot_plan().record_dtype
         record = np.frombuffer(payload, dtype, 1).copy()
         record["elapsed_s"], record["finished_at"] = elapsed_s, finished_at

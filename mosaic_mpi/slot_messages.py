@@ -1,0 +1,38 @@
+"""What a rank and its slots say to one another through a pipe.
+
+To a slot: units, as many as it may have, or nothing but `RECALL`. From it: messages that begin with their kind.
+Answers come in the order of units, so that no message names one. Knows no process.
+"""
+
+from __future__ import annotations
+
+import struct
+import traceback
+
+import numpy as np
+
+READY, RESULTS, FAILURE, RETURNED, UNFIT = b"I", b"R", b"F", b"B", b"X"
+"""First byte of what a slot sends: ready, results, an exception, units that it has not begun, unable to start."""
+COUNT = struct.Struct("<q")
+"""After `RESULTS`: how many records follow, and then their series; after `RETURNED`: how many units."""
+RECALL = b""
+"""To a slot: return what has not been begun."""
+GATHER_SECONDS = 0.05
+"""So long results of a slot wait for one another."""
+_MAX_TRACEBACK = 4000
+
+
+def order(units: list[int]) -> bytes:
+    """Return the message that gives a slot units."""
+    return np.array(units, "<i8").tobytes()
+
+
+def units_of(message: bytes) -> list[int]:
+    """Return the units that a message gives; none if it is `RECALL`."""
+    units: list[int] = np.frombuffer(message, "<i8").tolist()
+    return units
+
+
+def last_words() -> bytes:
+    """The end of the current traceback, which names the place and the reason."""
+    return traceback.format_exc().strip()[-_MAX_TRACEBACK:].encode("utf-8", "replace")
