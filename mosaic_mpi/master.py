@@ -191,6 +191,8 @@ class Master:
         if not self._store.n_buffered:
             self._buffered_at = time.monotonic()
         self._store.add(records, series, sources, self._ranks.host_rows[sources], attempts)
+        if self._store.buffered_bytes >= _COMMIT_BYTES:  # at once: many messages may follow before the next step
+            self._commit(time.monotonic())
         self._note_results(len(records), float(records["elapsed_s"].mean()), records["likelihood"])
 
     def _records_of(self, arrived: list[_Arrived]) -> tuple[NDArray[np.void], NDArray[np.int64]]:
@@ -363,9 +365,12 @@ class Master:
         if not self._store.n_buffered:
             return
         since = self._buffered_at if busy else self._committed
-        if now - since > _COMMIT_SECONDS or self._store.buffered_bytes >= _COMMIT_BYTES:
-            self._store.commit()
-            self._committed = now
+        if now - since > _COMMIT_SECONDS:
+            self._commit(now)
+
+    def _commit(self, now: float) -> None:
+        self._store.commit()
+        self._committed = now
 
     def _check_point(self) -> None:
         self._checked = time.monotonic()
