@@ -189,7 +189,7 @@ def _note(process: int, **values: float) -> None:
 
 def _arrange(rank: int) -> None:
     """Give rank 0 a core for itself, if there are two, and put the play into the program."""
-    cores = sorted(os.sched_getaffinity(0))
+    cores = _SETTINGS["cores"]
     os.sched_setaffinity(0, cores[:1] if rank == 0 else cores[1:] or cores)
     comm = _Rank0Comm if rank == 0 else PlayedComm
     program.connect = lambda launcher: comm(launcher, _SETTINGS["n_ranks"])

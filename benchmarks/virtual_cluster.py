@@ -38,6 +38,8 @@ from virtual_cases import OF_EVERY_LIBRARY, Case, groups
 from virtual_figures import N_ITERATIONS, figures
 
 HERE = Path(__file__).parent
+_CORES = sorted(os.sched_getaffinity(0))
+"""The first is for rank 0."""
 _LIMIT_S = 110.0
 _SAMPLE_S = 0.1
 
@@ -64,7 +66,7 @@ class Launcher:
     def library(self) -> str:
         """Name and version."""
         said = subprocess.run([self.mpirun, "--version"], capture_output=True, text=True, check=True).stdout
-        first = said.splitlines()[0].replace("mpirun", "").strip(" ()")
+        first = said.splitlines()[0].replace("mpirun", "").replace("(", "").replace(")", "").strip()
         version = next((line.split(":")[1].strip() for line in said.splitlines() if "Version:" in line), "")
         return f"MPICH {version}" if version else first
 
@@ -130,6 +132,7 @@ def _run(case: Case, launcher: Launcher, folder: Path, output: Path) -> None:
     settings = asdict(case) | {
         "n_ranks": case.n_ranks,
         "n_days": case.n_days,
+        "cores": _CORES,
         "folder": str(folder),
         "profile": launcher.profile,
     }
@@ -149,10 +152,9 @@ def _run(case: Case, launcher: Launcher, folder: Path, output: Path) -> None:
 
 
 def _stay_off_rank_0s_core() -> None:
-    """What watches and launches is on the players' side."""
-    cores = sorted(os.sched_getaffinity(0))
-    for thread in os.listdir("/proc/self/task") if len(cores) > 1 else ():
-        os.sched_setaffinity(int(thread), cores[1:])
+    """What watches and launches is on the players' side; the ranks choose their cores themselves."""
+    for thread in os.listdir("/proc/self/task"):
+        os.sched_setaffinity(int(thread), _CORES[1:] or _CORES)
 
 
 def _options() -> argparse.Namespace:
