@@ -131,7 +131,7 @@ def _draw_efficiency(axes: Any, of_groups: Mapping[str, Any]) -> None:
             _line(
                 axes, [(entry["n_slots"], entry["figures"]["efficiency"]) for entry in entries], f"{name}, {library}"
             )
-    axes.axhline(0.97, color="grey", lw=0.8, ls="--")
+    axes.axhline(0.97, color="grey", lw=0.8, ls="--", label="97 %")
     axes.set(
         xscale="log", ylim=(0.5, 1.01), xlabel="slots, simulations of 1 s", ylabel="slot time used, start to end"
     )
