@@ -136,9 +136,9 @@ def test_saturation_lies_between_the_cases_around_it(load) -> None:
 
 
 def _stored(folder: Path, load: object, wrong_row: int | None = None) -> tuple[object, object]:
-    """A results file as the play fills it, and its case."""
+    """A results file as the play fills it, its case, and the shape of its channel."""
     plan = make_plan(folder, n_simulations=12, n_iterations=3, save=["fake"])
-    case = load("virtual_cases").Case(4, 2, per_slot=3, has_series=True)
+    case = load("virtual_cases").Case(4, 2, per_slot=3, n_countries=1, has_series=True)
     shape = plan.channels[0].shape
     played = load("played_results").PlayedResults(plan.slot_plan().record_dtype, *shape)
     rows = np.arange(12)
