@@ -107,19 +107,11 @@ def measure(case: Case, launcher: Launcher) -> dict[str, float]:
     """Run one case and return its figures."""
     with tempfile.TemporaryDirectory(dir=os.environ.get("VIRTUAL_CLUSTER_FOLDER")) as name:
         folder, output = Path(name), Path(name, "run.h5")
-        watch = _Watch(folder)
+        watch, began = _Watch(folder), time.time()
         _run(case, launcher, folder, output)
         ended, samples = time.time(), watch.end()
         notes = [json.loads((folder / f"process{k}.json").read_text()) for k in range(1 + launcher.n_players)]
-        found = figures(case, output, notes, samples)
-        last = samples[0, 0] if len(samples) else ended
-        return found | {"finish_s": ended - _ended_at(output), "wall_s": ended - last}
-
-
-def _ended_at(output: Path) -> float:
-    import mosaic_mpi
-
-    return float(mosaic_mpi.open(str(output)).table("starts/ended_at")[0])
+        return figures(case, output, notes, samples, ended) | {"wall_s": ended - began}
 
 
 def _run(case: Case, launcher: Launcher, folder: Path, output: Path) -> None:

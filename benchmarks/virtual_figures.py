@@ -43,7 +43,11 @@ _FULL = 0.9
 
 
 def figures(
-    case: Case, output: Path, notes: Sequence[Mapping[str, float]], samples: NDArray[np.float64]
+    case: Case,
+    output: Path,
+    notes: Sequence[Mapping[str, float]],
+    samples: NDArray[np.float64],
+    finished_at: float,
 ) -> dict[str, float]:
     """Check a results file, and return its figures.
 
@@ -57,6 +61,8 @@ def figures(
         What rank 0 and the players noted.
     samples : ndarray of float64, shape (n, 3)
         Of rank 0: seconds since 1970, seconds that it was ready but not running, bytes (PSS).
+    finished_at : float
+        When the command had ended, seconds since 1970.
     """
     run = mosaic_mpi.open(str(output))
     check(run, case)
@@ -82,6 +88,7 @@ def figures(
         **{name: max(note[name] for note in notes[1:]) for name in ("late_median_s", "late_p99_s", "late_most_s")},
         "stored_mb_per_s": n_bytes / time_s / 1e6,
         "file_mb": os.path.getsize(output) / 1e6,
+        "finish_s": finished_at - last,
     }
 
 
