@@ -91,7 +91,7 @@ def groups() -> dict[str, list[Case]]:
             replace(case, n_countries=ALL_COUNTRIES, has_series=True, per_slot=6 if case.n_slots < 8192 else 3)
             for case in scalars
         ],
-        "one slot a rank": [Case(n, 1) for n in layouts],
+        "one slot a rank": [*(Case(n, 1) for n in layouts), Case(960, 1, 0.01, 0.05, 300)],
         "fast": [
             Case(n, 120, 0.01, 0.05, per_slot)
             for n, per_slot in ((480, 1000), (960, 600), (1920, 500), (3840, 400), (5760, 250), (7680, 200))
