@@ -28,7 +28,8 @@ from played_fleet import Fleet
 from played_results import N_RECORDS, PlayedResults
 
 import mosaic_mpi.run as program
-from mosaic_mpi import cli, worker
+from mosaic_mpi import cli, environment, worker
+from mosaic_mpi.errors import EXIT_STOPPED
 from mosaic_mpi.messages import Assign, Beat, Drain, Message, Ready, Results, Returned, Stop
 from mosaic_mpi.plan import SlotPlan
 from mosaic_mpi.tail import Tail
@@ -154,6 +155,8 @@ class Player:
                 self._handle(fleet, place, message)
             outbox.flush(time.monotonic())
             most_unsent = max(most_unsent, self._comm.n_unsent)
+            if environment.parent_is_gone():
+                os._exit(EXIT_STOPPED)
         _note(
             self._comm.rank,
             cpu_s=time.process_time() - cpu_s,

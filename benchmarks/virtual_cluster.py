@@ -136,9 +136,12 @@ def _run(case: Case, launcher: Launcher, folder: Path, output: Path) -> None:
         "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     }
     command = launcher.command(program)
-    done = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, **variables}, timeout=_LIMIT_S, check=False
-    )
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, env={**os.environ, **variables}, timeout=_LIMIT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise SystemExit(f"{case} has not ended within {_LIMIT_S:.0f} s: is the machine busy?") from None
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
 
