@@ -57,7 +57,7 @@ def what(entry: Mapping[str, Any]) -> str:
     seconds = f"{entry['seconds']:g} s"
     said = [
         f"{seconds} +- {100 * entry['spread']:g} %" if entry["spread"] else seconds,
-        f"{entry['per_slot']:.3g} a slot",
+        f"{entry['per_slot']:.4g} a slot",
         "series" if entry["has_series"] else "",
         "" if entry["shares_iterations"] else "whole simulations",
     ]
