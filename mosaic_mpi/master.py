@@ -43,8 +43,8 @@ _PLENTY = 8
 """With so many simulations a slot to do, each slot is given two before it is known how long they take."""
 _COMMIT_SECONDS = 0.1
 _COMMIT_BYTES = 2 << 20
-"""Results wait for one another so long, or so many: a commit of many costs each of them little, but what no longer
-fits into the processor's caches is copied slowly (`benchmarks/README.md`)."""
+"""Results wait for one another so long, or so many: a commit of many costs each of them little, but copying
+larger ones costs more than that (measured in `benchmarks/README.md`)."""
 _ALIVE_NEWS_SECONDS = 1.0
 DEFAULT_RANK_TIMEOUT_SECONDS = 300.0
 """A rank that says nothing for so long is given up; far above any stall of a disk or a network."""
