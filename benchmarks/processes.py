@@ -75,7 +75,7 @@ class Measured:
 
     def _watch(self) -> None:
         while not self._done.wait(_INTERVAL_S):
-            self.peak_bytes = max(self.peak_bytes, sum(map(_proportional_bytes, self._living())))
+            self.peak_bytes = max(self.peak_bytes, sum(map(proportional_bytes, self._living())))
 
     def _living(self) -> list[int]:
         alive = {int(entry) for entry in os.listdir("/proc") if entry.isdigit()}
@@ -102,7 +102,7 @@ def _is_zombie(pid: int) -> bool:
     return True
 
 
-def _proportional_bytes(pid: int) -> int:
+def proportional_bytes(pid: int) -> int:
     """Memory of a process, where each shared page counts by its share (PSS)."""
     with contextlib.suppress(OSError), open(f"/proc/{pid}/smaps_rollup") as file:
         return sum(int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:"))

@@ -38,8 +38,9 @@ from mosaic_mpi.worker import beat_interval_s
 from mosaic_mpi.workqueue import WorkQueue
 
 _COMMIT_SECONDS = 0.1
-_COMMIT_BYTES = 8 << 20
-"""Results wait for one another so long, or so many: a commit of many costs each of them little."""
+_COMMIT_BYTES = 2 << 20
+"""Results wait for one another so long, or so many: a commit of many costs each of them little, but copying
+larger ones costs more than that (measured in `benchmarks/README.md`)."""
 _ALIVE_NEWS_SECONDS = 1.0
 DEFAULT_RANK_TIMEOUT_SECONDS = 300.0
 """A rank that says nothing for so long is given up; far above any stall of a disk or a network."""
@@ -154,6 +155,8 @@ class Master:
         self._dispatcher.note_hungry(self._arrivals.take_in(now))
         if was_empty:
             self._buffered_at = now
+        if self._store.buffered_bytes >= _COMMIT_BYTES:  # at once: many messages may follow before the next step
+            self._commit(now)
 
     def _take_failure(self, source: int, unit: int, cause: str, text: str) -> None:
         if not self._tail.has_failed(source, unit):
@@ -312,9 +315,12 @@ class Master:
         if not self._store.n_buffered:
             return
         since = self._buffered_at if busy else self._committed
-        if now - since > _COMMIT_SECONDS or self._store.buffered_bytes >= _COMMIT_BYTES:
-            self._store.commit()
-            self._committed = now
+        if now - since > _COMMIT_SECONDS:
+            self._commit(now)
+
+    def _commit(self, now: float) -> None:
+        self._store.commit()
+        self._committed = now
 
     def _check_point(self) -> None:
         self._checked = time.monotonic()

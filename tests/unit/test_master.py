@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from helpers import begin, make_plan, simulate
 
+from mosaic_mpi import master as master_module
 from mosaic_mpi.comm import LocalComm
 from mosaic_mpi.errors import EngineError, Interrupted
 from mosaic_mpi.failure_limit import FailureLimit
@@ -113,6 +114,22 @@ def directed(tmp_path: Path) -> Iterator[Directed]:
     run = Directed(tmp_path, make_plan(tmp_path, n_simulations=10, n_iterations=1))
     yield run
     run.store.close()
+
+
+def test_what_comes_faster_than_steps_does_not_pile_up(directed: Directed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a stall, hundreds of messages wait; they are all handled before the next step."""
+    size = directed.plan.slot_plan().record_dtype.itemsize
+    monkeypatch.setattr(master_module, "_COMMIT_BYTES", 3 * size)
+    directed.ready(0, 4, 4)
+    directed.master.step(False)
+    rows = directed.rows_of(1)
+    assert len(rows) >= 4
+    for row in rows[:4]:
+        directed.finish(1, row)
+        assert directed.store.buffered_bytes < 3 * size
+    assert (directed.store.status[rows[:3]] == 1).all(), "committed before any step"
+    directed.settle()
+    assert (directed.store.status[rows[:4]] == 1).all()
 
 
 def test_a_silent_ranks_rows_go_to_others_and_its_late_results_are_stored_once(directed: Directed) -> None:
