@@ -15,6 +15,7 @@ from mosaic_mpi.errors import InputError
 from mosaic_mpi.report import writer
 from mosaic_mpi.report.snapshot import Snapshot, take
 from mosaic_mpi.report.writer import write
+from mosaic_mpi.summary import summarise
 
 
 def test_the_command_writes_one_file_and_changes_nothing_else(cli: Cli) -> None:
@@ -94,13 +95,16 @@ def test_a_lost_spool_costs_only_its_section(tmp_path: Path) -> None:
 
 
 def test_following_a_run_rewrites_the_page_until_the_run_ends(cli: Cli) -> None:
-    run = cli.start("run", "--locations", "ETH", "--n-simulations", "80", "--save", "fake", fake="seconds=0.1")
-    wait_until(lambda: (cli.folder / "mosaic_run.h5").exists(), "a results file")
-    wait_until(lambda: '"state": "running"' in cli("status", "mosaic_run.h5", "--json").stdout, "a running run")
+    words = ("run", "--locations", "ETH", "--n-simulations", "40", "--slots", "2", "--save", "fake")
+    run = cli.start(*words, fake="seconds=0.1")
+    path = cli.folder / "mosaic_run.h5"
+    wait_until(lambda: path.exists() and summarise(str(path)).state == "running", "a running run")
+    run.send_signal(signal.SIGSTOP)  # so that it has not ended before there is a report, however long that takes
     following = cli.start("report", "mosaic_run.h5", "--follow", "1")
     page = cli.folder / "report.html"
     wait_until(page.exists, "the first report")
     first = page.read_text()
+    run.send_signal(signal.SIGCONT)
     assert '<meta http-equiv="refresh"' in first
     assert '<span class="chip busy">running</span>' in first
     assert cli.end(run).returncode == 0
@@ -109,7 +113,7 @@ def test_following_a_run_rewrites_the_page_until_the_run_ends(cli: Cli) -> None:
     lines = done.stdout.splitlines()
     assert len(lines) >= 2
     assert "running" in lines[0]
-    assert "complete, 80 of 80 completed" in lines[-1]
+    assert "complete, 40 of 40 completed" in lines[-1]
     last = page.read_text()
     assert 'http-equiv="refresh"' not in last
     assert '<span class="chip good">complete</span>' in last
@@ -141,7 +145,7 @@ def test_following_bears_a_file_that_is_away_for_a_moment(
 
 
 def test_ctrl_c_ends_the_following_quietly_and_not_the_run(cli: Cli) -> None:
-    run = cli.start("run", "--locations", "ETH", "--n-simulations", "80", fake="seconds=0.1")
+    run = cli.start("run", "--locations", "ETH", "--n-simulations", "40", fake="seconds=0.1")
     wait_until(lambda: '"state": "running"' in cli("status", "mosaic_run.h5", "--json").stdout, "a running run")
     following = cli.start("report", "mosaic_run.h5", "--follow", "1")
     wait_until((cli.folder / "report.html").exists, "the first report")

@@ -194,14 +194,14 @@ def test_tables_of_parameters_and_their_pieces(tmp_path: Path, out: Path) -> Non
 
 
 def test_thousands_of_simulations_in_forty_pieces(tmp_path: Path, out: Path) -> None:
-    pieces = Pieces(tmp_path, 4000, n_iterations=1, config=few_parameters())
-    cuts = [0, *sorted(random.Random(7).sample(range(1, 4000), 39)), 4000]
+    pieces = Pieces(tmp_path, 2000, n_iterations=1, config=few_parameters())
+    cuts = [0, *sorted(random.Random(7).sample(range(1, 2000), 39)), 2000]
     files = [pieces.make(first + 1, last, fold=False) for first, last in pairwise(cuts)]
     random.Random(8).shuffle(files)
     assert joined(files, out / "run.h5").exit_code == 0
     same_numbers(out / "run.h5", pieces.whole())
     commits = Results(out / "run.h5").table("simulations/commit")
-    assert np.array_equal(np.sort(commits), np.arange(1, 4001))
+    assert np.array_equal(np.sort(commits), np.arange(1, 2001))
 
 
 def test_files_that_take_turns(tmp_path: Path, out: Path) -> None:
