@@ -36,7 +36,7 @@ from mosaic_mpi.spool import Spool
 from mosaic_mpi.tablefile import TableFile
 from mosaic_mpi.verification import mismatching, unverified
 
-_COPIED = ("likelihood", "elapsed_s", "finished_at", "slot", "checksum")
+_COPIED = ("likelihood", "elapsed_s", "finished_at", "slot", "n_stock", "checksum")
 """Fields of a record that are stored as they come."""
 
 

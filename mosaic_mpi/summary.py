@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from mosaic_mpi import h5file, layout
 from mosaic_mpi.console import visible
+from mosaic_mpi.engine_choice import STOCK
 from mosaic_mpi.error_kinds import by_kind
 from mosaic_mpi.errors import EXIT_COMPLETE, EXIT_INTERNAL, EXIT_STOPPED
 from mosaic_mpi.holder import read_holder
@@ -102,6 +103,10 @@ class Summary:
         See `RunPlan.identity`.
     versions : dict
         Of the latest start.
+    engine : str
+        The loop over ticks of the latest start, and why; empty where it was not noted.
+    n_stock : int
+        Iterations of completed simulations that the engine's own loop ran, and not the compiled one.
     hosts : list of str
         Hosts that any start used.
     time_series : str
@@ -134,6 +139,8 @@ class Summary:
     starts: list[dict[str, Any]]
     plan: dict[str, Any]
     versions: dict[str, str]
+    engine: str
+    n_stock: int
     hosts: list[str]
     time_series: str
 
@@ -160,6 +167,8 @@ def summarise(path: str) -> Summary:
         finished_at = _finished_at(file, status, starts)
         heard_at = file["hosts/heard_at"][: len(hosts)] if "hosts/heard_at" in file else np.zeros(len(hosts))
         failures = _failures(file)
+        counted = file["simulations/n_stock"][...] if "simulations/n_stock" in file else np.zeros(0, np.int32)
+        n_stock = int(counted[status[: len(counted)] == layout.COMPLETED].sum())
     counts = np.bincount(status, minlength=3)
     pending = int(counts[layout.PENDING])
     silent_s = time.time() - starts[-1]["last_commit_at"] if starts else math.inf
@@ -197,6 +206,8 @@ def summarise(path: str) -> Summary:
         starts=starts,
         plan=header.identity,
         versions=_versions(starts),
+        engine=str(last.get("engine", "")) if last else "",
+        n_stock=n_stock,
         hosts=hosts,
         time_series=_series_place(path, header),
     )
@@ -360,6 +371,12 @@ def _finite(value: Any) -> Any:
     return [_finite(entry) for entry in value] if isinstance(value, list) else value
 
 
+def _stock_text(summary: Summary) -> str:
+    if not summary.n_stock or summary.engine.startswith(STOCK):
+        return ""
+    return f"; {summary.n_stock} iterations by the engine's own loop"
+
+
 def as_text(summary: Summary) -> str:
     """Return a summary for people."""
     lines = [
@@ -371,6 +388,7 @@ def as_text(summary: Summary) -> str:
         f"  likelihood   {_likelihood_text(summary)}",
         f"  time series  {_series_text(summary)}",
         *_start_lines(summary),
+        *([f"  engine       {summary.engine}{_stock_text(summary)}"] if summary.engine else []),
         f"  versions     {', '.join(f'{name} {version}' for name, version in summary.versions.items())}",
         f"  plan         {_plan_text(summary.plan)}",
         *_failure_lines(summary.failures),
