@@ -12,7 +12,7 @@ import os
 import pickle
 import select
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,6 @@ import numpy as np
 from mosaic_mpi import engine, environment
 from mosaic_mpi.compiled import self_check
 from mosaic_mpi.compiled.build import build
-from mosaic_mpi.compiled.inputs import UnsupportedError
 from mosaic_mpi.compiled.model import Advance, loop_arguments
 
 _NUMPYS = ("2.0", "2.1", "2.2", "2.3", "2.4")
@@ -43,12 +42,17 @@ def find_loop() -> tuple[Advance | None, str]:
     if ".".join(np.__version__.split(".")[:2]) not in _NUMPYS:
         return None, f"the compiled loop is not known to agree with NumPy {np.__version__}"
     try:
-        values = next(iter(self_check.configs().values()))
-        advance, note = build(loop_arguments(engine.set_up(values)), environment.cache_directory())
-    except (UnsupportedError, LookupError, AttributeError) as error:
+        advance, note = build_loop()
+    except Exception as error:
         return None, f"the loop cannot be compiled: {type(error).__name__}: {error}"
     difference = in_child(lambda: self_check.difference(advance))
     return (advance, note or "") if difference is None else (None, f"the compiled loop disagrees here: {difference}")
+
+
+def build_loop() -> tuple[Advance, str | None]:
+    """Compile the loop, or take it from where it is kept, whether it may be used or not; see `build`."""
+    values = self_check.configs()["one country"]
+    return build(loop_arguments(engine.set_up(values)), environment.cache_directory())
 
 
 def in_child(check: Callable[[], str | None]) -> str | None:
@@ -73,11 +77,6 @@ def in_child(check: Callable[[], str | None]) -> str | None:
         return f"its process ended by {signal.Signals(-status).name}" if status < 0 else f"it ended with {status}"
     found = pickle.loads(answer)
     return None if found is None else str(found)
-
-
-def prepare(values: Mapping[str, Any], channels: tuple[str, ...]) -> engine.Iterations:
-    """As `engine.prepare`, with the loop where there is one."""
-    return engine.prepare(values, channels, advance)
 
 
 advance, reason = find_loop()

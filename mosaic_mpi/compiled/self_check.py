@@ -6,6 +6,7 @@ taken; all countries with numbers for exponents, one country with lists.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ N_DAYS = 90
 _SEEDS = (1, 20240930)
 
 
+@functools.cache
 def configs() -> dict[str, dict[str, Any]]:
     """Configs as slots hand them to the engine, by what they are."""
     return {"all countries": _all_countries(), "one country": _one_country()}
@@ -33,14 +35,30 @@ def _cut(locations: list[str] | None) -> dict[str, Any]:
     return values
 
 
+def _changed(values: dict[str, Any], share_ill: float, mu_j_slope: float) -> dict[str, Any]:
+    """An epidemic that kills and is told of, and births and deaths that differ from day to day."""
+    susceptible = np.array(values["S_j_initial"])
+    n = len(susceptible)
+    season = 1 + 0.5 * np.sin(np.arange(N_DAYS))
+    return {
+        **values,
+        "E_j_initial": (susceptible * share_ill).astype(int).tolist(),
+        "I_j_initial": [int(count * share_ill) if (n + j) % 2 else 0 for j, count in enumerate(susceptible)],
+        "V1_j_initial": (susceptible // 50).tolist(),
+        "V2_j_initial": (susceptible // 70).tolist(),
+        "b_jt": np.asfortranarray(values["b_jt"] * season),
+        "d_jt": np.asfortranarray(values["d_jt"] * season[::-1]),
+        "mu_j_baseline": [0.01] * n,
+        "mu_j_slope": [mu_j_slope] * n,
+        "mu_j_epidemic_factor": [1.5] * n,
+    }
+
+
 def _all_countries() -> dict[str, Any]:
     """An epidemic in every other country, doses now and then, some rates that turn negative."""
-    values = _cut(None)
-    n = len(values["location_name"])
+    values = _changed(_cut(None), share_ill=5e-3, mu_j_slope=0.7)
     susceptible = np.array(values["S_j_initial"])
-    values["I_j_initial"] = [int(count) // 200 if j % 2 else 0 for j, count in enumerate(susceptible)]
-    values["V1_j_initial"] = (susceptible // 50).tolist()
-    values["a_1_j"] = [(-4.0 if j % 5 == 0 else 0.3) for j in range(n)]
+    values["a_1_j"] = [(-4.0 if j % 5 == 0 else 0.3) for j in range(len(susceptible))]
     values["nu_1_jt"] = _doses(susceptible, every=3, share=2e-3)
     values["nu_2_jt"] = _doses(susceptible, every=4, share=1e-3)
     values |= {"delta_reporting_cases": 2, "delta_reporting_deaths": 5, "epidemic_threshold": 1e-3}
@@ -48,10 +66,9 @@ def _all_countries() -> dict[str, Any]:
 
 
 def _one_country() -> dict[str, Any]:
-    """One location, with exponents and threshold as lists, more doses than people and no reporting delay."""
-    values = _cut(["ETH"])
+    """One location, with exponents and threshold as lists, more doses than people and hardly a reporting delay."""
+    values = _changed(_cut(["ETH"]), share_ill=3e-3, mu_j_slope=-0.4)
     susceptible = np.array(values["S_j_initial"])
-    values["I_j_initial"] = (susceptible // 300).tolist()
     values["nu_1_jt"] = _doses(susceptible, every=7, share=0.5)
     values["nu_2_jt"] = _doses(susceptible, every=5, share=0.5)
     values["nu_jt_sources"] = ["S", "R"]

@@ -29,6 +29,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from mosaic_mpi import compiled_engine, engine  # noqa: E402
+from mosaic_mpi.compiled import self_check  # noqa: E402
 from mosaic_mpi.compiled.self_check import differing  # noqa: E402
 from mosaic_mpi.control import LikelihoodSettings  # noqa: E402
 from mosaic_mpi.likelihood import Likelihood  # noqa: E402
@@ -132,10 +133,16 @@ def compare_scored(values: dict[str, Any], observed: dict[str, Any], seeds: list
     FOUND["likelihoods"] += 1
 
 
+def check() -> str | None:
+    """The self-check of the loop at hand."""
+    return self_check.difference(compiled_engine.advance)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--iterations", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--trust", action="store_true", help="look at an engine and a NumPy that are not known, too")
     parser.add_argument("--longest", action="store_true", help="windows of 1000 to 4000 days")
     parser.add_argument("--mosaic", type=int, default=0, metavar="N", help="simulations over MOSAIC's draws besides")
     parser.add_argument("--shared", type=Path, help="where MOSAIC's config and priors are")
@@ -143,6 +150,9 @@ def main() -> None:
     options = parser.parse_args()
     number = secrets.randbits(32) if options.seed is None else options.seed
     print(f"seed {number}", flush=True)
+    if options.trust:
+        engine.caution, (compiled_engine.advance, _) = None, compiled_engine.build_loop()
+        assert compiled_engine.in_child(check) is None, check()
     assert compiled_engine.advance is not None, compiled_engine.reason
     began = time.process_time()
     if options.iterations:

@@ -29,7 +29,7 @@ sources = st.one_of(
 )
 orders = st.sampled_from(["as MOSAIC", "row by row", "lists"])
 seasons = st.sampled_from(["mild", "negative", "wild"])
-delays = st.sampled_from([0, 1, 4, 11, 70])
+delays = st.sampled_from([0, 0, 1, 2, 4, 11, 70])
 
 
 @st.composite
@@ -70,7 +70,7 @@ def _rates(kind: str, n: int, t: int, rng: np.random.Generator) -> dict[str, Any
 
     values = {
         **{name: some(1e-4, 0.5) for name in ("omega_1", "omega_2", "epsilon", "gamma_1", "gamma_2", "iota")},
-        **{name: float(rng.choice([0.0, rng.uniform(), 1.0])) for name in ("phi_1", "phi_2", "sigma")},
+        **{name: float(rng.choice([0.0, *rng.uniform(size=3), 1.0])) for name in ("phi_1", "phi_2", "sigma")},
         "zeta_1": some(1e-2, 1e6),
         "zeta_2": some(1e-2, 1e4),
         "kappa": some(1.0, 1e7) if kind != "none" else 1.0,
@@ -120,7 +120,7 @@ def _reporting(cases: int, deaths: int, by_location: bool, n: int, rng: np.rando
         "delta_reporting_cases": cases,
         "delta_reporting_deaths": deaths,
         "epidemic_threshold": thresholds.tolist() if by_location else float(thresholds[0]),
-        **{name: float(rng.choice([0.0, 0.37, 1.0])) for name in ("rho", "rho_deaths")},
+        **{name: float(rng.choice([0.0, 0.37, 0.8, 1.0])) for name in ("rho", "rho_deaths")},
         **{name: float(rng.choice([0.0, 1e-9, 0.7, 1.0], p=[0.1, 0.1, 0.4, 0.4])) for name in _CHI},
     }
 

@@ -29,8 +29,8 @@ def search(*words: str, **variables: str) -> dict[str, Any]:
 def test_hundreds_of_random_configs() -> None:
     found = search("--iterations", "400", "--seed", "20261126")
     assert found["iterations"] == 400
-    assert found["compiled"] > 200
-    assert found["with reported cases"] > 50
+    assert found["compiled"] > 100
+    assert found["with reported cases"] > 20
     assert sum(count for what, count in found.items() if what.startswith("raised")) > 20
 
 
