@@ -1,12 +1,13 @@
-"""What an iteration costs: the stock engine and mosaic_mpi's slots, side by side, and where a simulation's time goes.
+"""What an iteration and a simulation cost: the stock engine and mosaic_mpi's slots, side by side.
 
     python benchmarks/iteration.py --rounds 8 > iteration.json
+    python benchmarks/iteration.py --config config_default.json.gz --priors priors_default.json    # MOSAIC's own
 
-Three ways to run the same simulations (three iterations each, parameters of the default prior), for Ethiopia and for
-forty countries: `run_model` on the config as JSON gives it (lists), `run_model` on arrays made once in the order in
-which MOSAIC hands them over, and a slot's own code. The first two share a process that has nothing of mosaic_mpi's
-settings, the third has another; one works while the other waits. Every iteration is scored by the engine's scorer,
-and likelihoods are compared bit for bit. Needs one idle core; on a busy machine, CPU seconds say more than the clock.
+Four ways to run the same simulations (three iterations each, drawn and scored), for Ethiopia and forty countries:
+`run_model` on the config as JSON gives it (lists), `run_model` on arrays made once in the order in which MOSAIC hands
+them over, and a slot's own code with the engine's own loop (prepared) and with the compiled one. The first two share
+a process that has nothing of mosaic_mpi's settings, the others have one each; one works while the others wait.
+Likelihoods are compared bit for bit. Needs one idle core; on a busy machine, CPU seconds say more than the clock.
 """
 
 from __future__ import annotations
@@ -28,16 +29,22 @@ os.environ["NUMBA_THREADING_LAYER"] = "workqueue"
 from machine import machine, spread
 
 CASES: dict[str, list[str] | None] = {"ETH": ["ETH"], "40 countries": None}
-SAVED = ("reported_cases", "reported_deaths")
 N_ITERATIONS = 3
+Inputs = tuple[str | None, str | None, list[str]]
+"""Files of config and priors, and the channels that slots save."""
 
 
-def config_and_prior(locations: list[str] | None) -> tuple[Any, Any]:
+def config_and_prior(locations: list[str] | None, inputs: Inputs) -> tuple[Any, Any]:
     from mosaic_mpi.config import load_config
+    from mosaic_mpi.mosaic.sampling_flags import SamplingFlags
+    from mosaic_mpi.mosaic.source import MosaicPrior
     from mosaic_mpi.parameters import DefaultPrior
+    from mosaic_mpi.plan_inputs import load_priors
 
-    config = load_config(None, locations)
-    return config, DefaultPrior(config.values)
+    config, priors = load_config(inputs[0], locations), load_priors(inputs[1])
+    if priors is None:
+        return config, DefaultPrior(config.values)
+    return config, MosaicPrior(priors, SamplingFlags(), config.values)
 
 
 def as_json_gives_it(config: Any) -> dict[str, Any]:
@@ -52,7 +59,7 @@ def as_json_gives_it(config: Any) -> dict[str, Any]:
 class Stock:
     """`run_model`, as a script of a user of laser-cholera calls it."""
 
-    def __init__(self, locations: list[str] | None) -> None:
+    def __init__(self, locations: list[str] | None, inputs: Inputs, engine: str) -> None:
         from laser.cholera import calc_model_likelihood as scoring
         from laser.cholera.metapop.model import run_model
 
@@ -60,7 +67,7 @@ class Stock:
         from mosaic_mpi.control import LikelihoodSettings
         from mosaic_mpi.likelihood import Likelihood, dispersion
 
-        config, self._prior = config_and_prior(locations)
+        config, self._prior = config_and_prior(locations, inputs)
         scoring.nb_size_from_obs_weighted = dispersion  # so that likelihoods can be equal to the last bit
         self._likelihood = Likelihood(config.values, LikelihoodSettings(), scoring.calc_model_likelihood)
         arrays = engine_values({key: value for key, value in config.values.items() if key != "epidemic_peaks"})
@@ -69,6 +76,7 @@ class Stock:
         self._run_model = run_model
 
     def run(self, how: str, sim_id: int) -> dict[str, Any]:
+        begun, begun_cpu = time.perf_counter(), time.process_time()
         drawn = self._typed[how](self._prior.draw(sim_id - 1, sim_id).overrides)
         values = {**self._bases[how], **drawn, "calc_likelihood": False, "quiet": True}
         began, cpu = time.perf_counter(), time.process_time()
@@ -77,36 +85,45 @@ class Stock:
             results = self._run_model({**values, "seed": seed}).results
             likelihoods.append(self._likelihood.score(results.reported_cases, results.reported_deaths))
         seconds = {"wall_s": time.perf_counter() - began, "cpu_s": time.process_time() - cpu}
-        return {**{key: value / N_ITERATIONS for key, value in seconds.items()}, "likelihoods": likelihoods}
+        return {
+            **{key: value / N_ITERATIONS for key, value in seconds.items()},
+            "simulation_s": time.perf_counter() - begun,
+            "simulation_cpu_s": time.process_time() - begun_cpu,
+            "likelihoods": likelihoods,
+        }
 
 
 class Slot:
     """A slot's own code, without its pipe."""
 
-    def __init__(self, locations: list[str] | None) -> None:
+    def __init__(self, locations: list[str] | None, inputs: Inputs, engine_choice: str) -> None:
         import gc
 
         import numpy as np
 
         from mosaic_mpi import engine, simulation
-        from mosaic_mpi.batch import Batch
+        from mosaic_mpi.compiled.model import CompiledModel
         from mosaic_mpi.control import LikelihoodSettings
+        from mosaic_mpi.parcel import Parcel
         from mosaic_mpi.plan import Channel, SlotPlan
 
-        config, prior = config_and_prior(locations)
+        config, prior = config_and_prior(locations, inputs)
         shape = (len(config.locations), config.n_ticks)
-        channels = tuple(Channel(name, ("location", "time"), shape, "<i4") for name in SAVED)
-        made = SlotPlan(config.values, prior, range(1, 10_000), N_ITERATIONS, channels, "laser", LikelihoodSettings())
+        channels = tuple(Channel(name, ("location", "time"), shape, "<i4") for name in inputs[2])
+        settings = LikelihoodSettings()
+        made = SlotPlan(
+            config.values, prior, range(1, 10_000), N_ITERATIONS, channels, "laser", settings, engine_choice
+        )
         plan = SlotPlan.from_buffer(memoryview(made.to_bytes()))
-        self._simulation, self._batch = simulation.Simulation(plan), Batch(plan.record_dtype, 0)
+        self._simulation, self._parcel = simulation.Simulation(plan), Parcel(plan.record_dtype, 0)
         self._dtype, self._frombuffer = plan.record_dtype, np.frombuffer
         self.spent: dict[str, float] = {}
         object.__setattr__(plan, "source", _Timed(plan.source, "draw", self._timed("drawing")))
         iterations: Any = self._simulation._iterations
         iterations._prepare = self._timed("setting up")(iterations._prepare)
         iterations._likelihood = _Timed(iterations._likelihood, "score", self._timed("scoring"))
-        advance = engine.PreparedModel.run
-        engine.PreparedModel.run = self._timed("running the engine")(advance)  # type: ignore[method-assign]
+        kind: Any = engine.PreparedModel if engine_choice == "stock" else CompiledModel
+        kind.run = self._timed("running the engine")(kind.run)
         simulation.compress = self._timed("compressing what is saved")(simulation.compress)
         self._collect = self._timed("collecting garbage")(gc.collect)
         gc.collect()
@@ -129,18 +146,19 @@ class Slot:
     def run(self, how: str, sim_id: int) -> dict[str, Any]:
         self.spent.clear()
         began, cpu = time.perf_counter(), time.process_time()
-        self._batch.add(self._simulation.run((N_ITERATIONS + 1) * (sim_id - 1)))
-        record = self._frombuffer(self._batch.payload(), self._dtype, 1)[0]
-        self._batch.clear()
+        self._parcel.add(self._simulation.run((N_ITERATIONS + 1) * (sim_id - 1)))
+        record = self._frombuffer(self._parcel.payload(), self._dtype, 1)[0]
+        self._parcel.clear()
         self._collect()
         whole, cpu = time.perf_counter() - began, time.process_time() - cpu
-        apart = self.spent["drawing"] + self.spent["compressing what is saved"]
+        apart = self.spent["drawing"] + self.spent.get("compressing what is saved", 0.0)
         parts = {**self.spent, "the rest": cpu - sum(self.spent.values())}
         return {
             "wall_s": (whole - apart) / N_ITERATIONS,  # as of stock: set-up, engine, scoring
             "cpu_s": (cpu - apart) / N_ITERATIONS,
             "likelihoods": record["iteration_likelihood"].tolist(),
             "simulation_s": whole,
+            "simulation_cpu_s": cpu,
             "parts_ms": {name: 1000 * seconds for name, seconds in parts.items()},
         }
 
@@ -156,9 +174,9 @@ class _Timed:
         return getattr(self._inner, name)
 
 
-def serve(kind: str, case: str) -> None:
+def serve(kind: str, case: str, inputs: Inputs) -> None:
     """Child: answer orders until there are no more."""
-    runner = {"stock": Stock, "slot": Slot}[kind](CASES[case])
+    runner = (Stock if kind == "stock" else Slot)(CASES[case], inputs, kind.removeprefix("slot "))
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     while True:
@@ -173,8 +191,8 @@ def serve(kind: str, case: str) -> None:
 class Child:
     """A process that runs simulations when told to."""
 
-    def __init__(self, kind: str, case: str) -> None:
-        command = [sys.executable, __file__, "--serve", kind, "--case", case]
+    def __init__(self, kind: str, case: str, words: list[str]) -> None:
+        command = [sys.executable, __file__, *words, "--serve", kind, "--case", case]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def run(self, how: str, sim_id: int) -> dict[str, Any]:
@@ -191,12 +209,18 @@ class Child:
         self._process.wait()
 
 
-WAYS = {"stock, lists": ("stock", "lists"), "stock, arrays": ("stock", "arrays"), "mosaic_mpi": ("slot", "")}
+WAYS = {
+    "stock, lists": ("stock", "lists"),
+    "stock, arrays": ("stock", "arrays"),
+    "prepared": ("slot stock", ""),
+    "compiled": ("slot compiled", ""),
+}
+STOCK, OURS = list(WAYS)[:2], list(WAYS)[2:]
 
 
-def measure(case: str, rounds: int) -> dict[str, Any]:
-    """Alternate the three ways, one simulation a round."""
-    children = {kind: Child(kind, case) for kind in ("stock", "slot")}
+def measure(case: str, rounds: int, words: list[str]) -> dict[str, Any]:
+    """Alternate the ways, one simulation a round."""
+    children = {kind: Child(kind, case, words) for kind, _ in WAYS.values()}
     for kind, how in WAYS.values():
         children[kind].run(how, 1000)  # what is prepared once is not measured
     taken: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
@@ -207,26 +231,35 @@ def measure(case: str, rounds: int) -> dict[str, Any]:
             taken[way].append(children[kind].run(how, number + 1))
     for child in children.values():
         child.end()
-    ours = taken["mosaic_mpi"]
-    same = {
-        way: all(a["likelihoods"] == b["likelihoods"] for a, b in zip(taken[way], ours, strict=True))
-        for way in ("stock, lists", "stock, arrays")
-    }
+
+    def ratios(ours: str, stock: str, what: str) -> Any:
+        return spread([b[what] / a[what] for a, b in zip(taken[ours], taken[stock], strict=True)])
+
+    def median(way: str, what: str) -> float:
+        return round(statistics.median(entry[what] for entry in taken[way]), 5)
+
     return {
-        "iteration_s": {way: spread([entry["wall_s"] for entry in entries]) for way, entries in taken.items()},
-        "iteration_cpu_s": {way: spread([entry["cpu_s"] for entry in entries]) for way, entries in taken.items()},
+        **{what: {way: median(way, what) for way in WAYS} for what in ("wall_s", "cpu_s")},
+        **{what: {way: median(way, what) for way in WAYS} for what in ("simulation_s", "simulation_cpu_s")},
         **{
-            f"of_stock_{clock}": {
-                way: spread([a[f"{clock}_s"] / b[f"{clock}_s"] for a, b in zip(ours, taken[way], strict=True)])
-                for way in ("stock, lists", "stock, arrays")
+            f"{name}_times_faster": {
+                f"{ours} than {stock}": ratios(ours, stock, what) for ours in OURS for stock in STOCK
             }
-            for clock in ("wall", "cpu")
+            for name, what in (
+                *(("iteration_wall", "wall_s"), ("iteration_cpu", "cpu_s")),
+                *(("simulation_wall", "simulation_s"), ("simulation_cpu", "simulation_cpu_s")),
+            )
         },
-        "identical_likelihoods": same,  # with lists only for one country: the order in memory is part of the numbers
-        "simulation_s": spread([entry["simulation_s"] for entry in ours]),
+        "identical_likelihoods": {  # with lists only for one country: the order in memory is part of the numbers
+            way: all(a["likelihoods"] == b["likelihoods"] for a, b in zip(entries, taken["compiled"], strict=True))
+            for way, entries in taken.items()
+        },
         "simulation_parts_cpu_ms": {
-            name: round(statistics.median(entry["parts_ms"].get(name, 0.0) for entry in ours), 2)
-            for name in ours[0]["parts_ms"]
+            way: {
+                name: round(statistics.median(entry["parts_ms"].get(name, 0.0) for entry in taken[way]), 2)
+                for name in taken[way][0]["parts_ms"]
+            }
+            for way in OURS
         },
     }
 
@@ -235,13 +268,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=8, help="simulations of each way and case")
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
+    parser.add_argument("--config", help="laser-cholera's own, if none is given")
+    parser.add_argument("--priors", help="of MOSAIC; the default prior, if none are given")
+    parser.add_argument("--save", nargs="*", default=["reported_cases", "reported_deaths"], help="what slots save")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     parser.add_argument("--case", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        serve(options.serve, options.case)
+        serve(options.serve, options.case, (options.config, options.priors, options.save))
         return
-    found = {case: measure(case, options.rounds) for case in options.cases}
+    given = {"--config": options.config, "--priors": options.priors}
+    words = [word for name, value in given.items() if value for word in (name, value)]
+    words += ["--save", *options.save]
+    found = {case: measure(case, options.rounds, words) for case in options.cases}
     print(json.dumps({"machine": machine(), "n_iterations": N_ITERATIONS, **found}, indent=1))
 
 

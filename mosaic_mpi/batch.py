@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_COPIED = ("likelihood", "elapsed_s", "finished_at", "slot", "checksum")
+_COPIED = ("likelihood", "elapsed_s", "finished_at", "slot", "n_stock", "checksum")
 """Fields of a record that are stored as they come."""
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import shlex
 
 from mosaic_mpi.console import complain, say
+from mosaic_mpi.engine_choice import COMPILED
 from mosaic_mpi.errors import EXIT_COMPLETE, EXIT_SOME_FAILED, EXIT_STOPPED
 from mosaic_mpi.layout import COMPLETE, STOPPED, TOO_MANY_FAILURES
 from mosaic_mpi.progress import Progress, duration
 from mosaic_mpi.run_options import RunOptions
+from mosaic_mpi.summary import Summary, summarise
 from mosaic_mpi.workqueue import WorkQueue
 
 
@@ -55,11 +57,17 @@ def tell(
         say(f"stopped after {duration(elapsed_s)}: {left}")
         say(f"to resume: {resume_command}")
         return EXIT_STOPPED
+    _tell_of_stock(summarise(options.output))
     say(f"complete after {duration(elapsed_s)}: {counts}; {options.output}")
     if not queue.n_failed:
         return EXIT_COMPLETE
     say(f"why: python -m mosaic_mpi status {shlex.quote(options.output)}; --retry-failed runs them again")
     return EXIT_SOME_FAILED
+
+
+def _tell_of_stock(summary: Summary) -> None:
+    if summary.n_stock and summary.engine.startswith(COMPILED):
+        say(f"{summary.n_stock} iterations were run by the engine's own loop, where the compiled one could not")
 
 
 def _tell_of_failures(what: str, progress: Progress, resume_command: str) -> None:

@@ -45,7 +45,7 @@ def dry_run(options: RunOptions) -> int:
     )
     # Without MPI nothing is known of the other ranks: they are taken to be like this one, on one node.
     slots = allocate([hello] * launcher.n_ranks, options.slots)
-    fork_server.start_fork_server(preload_module(options.plan.simulator))
+    fork_server.start_fork_server(preload_module(options))
     try:
         plan = load_inputs(options)
         refuse_unwritable(options.output)
@@ -59,8 +59,8 @@ def dry_run(options: RunOptions) -> int:
     told = forecast(found, n_to_do, plan.n_iterations, len(slots), sum(slots))
     show(_text(plan, f"{options.output}: {state}", n_to_do, slots, found, told))
     hidden = hidden_cores([hello], options.slots)
-    for note in (*([hidden] if hidden else []), *plan.notes):
-        show(f"note         {note}")
+    if hidden:
+        show(f"note         {hidden}")
     return EXIT_COMPLETE
 
 
@@ -76,6 +76,7 @@ def _text(plan: RunPlan, output: str, n_to_do: int, slots: list[int], found: Mea
         ("simulations", f"{plan.n_simulations} x {plan.n_iterations} iterations; {n_to_do} to do"),
         ("locations", f"{len(plan.config.locations)}, {plan.config.n_ticks} days, {plan.config.source}"),
         ("parameters", f"{len(plan.source.names)} a simulation, {plan.identity['parameters'].split(':')[0]}"),
+        *([("engine", str(plan.verdict))] if plan.verdict else []),
         ("slots", f"{sum(slots)} on {len(slots)} ranks; {tried}"),
         ("file", f"{output}; {_size(size)} when complete{folding}"),
         ("memory", f"{_size(told.memory_bytes)}: {_size(found.slot_bytes)} a slot, {_size(found.rank_bytes)} a rank"),

@@ -13,7 +13,7 @@ import threading
 import warnings
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from laser.cholera import calc_model_likelihood as scoring
@@ -26,6 +26,9 @@ from tqdm import tqdm
 from mosaic_mpi.likelihood import dispersion
 from mosaic_mpi.plan import Channel
 from mosaic_mpi.prepared_model import DERIVED_CHANNELS, PreparedModel, single_draws_agree
+
+if TYPE_CHECKING:
+    from mosaic_mpi.compiled.model import Advance
 
 _TIME_CHANNELS = (
     *("S", "E", "Isym", "Iasym", "R", "V1", "V2"),
@@ -87,6 +90,11 @@ class Iterations(Protocol):
         """
         ...
 
+    @property
+    def was_compiled(self) -> bool:
+        """Whether the compiled loop ran the latest iteration, and not the engine's own."""
+        ...
+
     def close(self) -> None:
         """Free what is not needed any more."""
         ...
@@ -102,17 +110,22 @@ class StockIterations:
     """
 
     def __init__(self, values: Mapping[str, Any]) -> None:
-        self._values = {**values, **_FORCED}
+        self._values, self.was_compiled = {**values, **_FORCED}, False
+
+        self.generator: np.random.Generator | None = None
+        """The generator of the latest iteration, in the state in which it ended."""
 
     def run(self, seed: int) -> Any:
         """See `Iterations.run`."""
-        return metapop.run_model({**self._values, "seed": seed}).results
+        model = metapop.run_model({**self._values, "seed": seed})
+        self.generator = model.prng
+        return model.results
 
     def close(self) -> None:
         """See `Iterations.close`."""
 
 
-def prepare(values: Mapping[str, Any], channels: Collection[str]) -> Iterations:
+def prepare(values: Mapping[str, Any], channels: Collection[str], advance: Advance | None = None) -> Iterations:
     """Set up the iterations of one parameter set.
 
     Parameters
@@ -121,6 +134,8 @@ def prepare(values: Mapping[str, Any], channels: Collection[str]) -> Iterations:
         A complete config as `mosaic_mpi.config.engine_values` types it.
     channels : collection of str
         Those that will be read, beside reported cases and deaths.
+    advance : callable, optional
+        The compiled loop over ticks (`mosaic_mpi.compiled_engine`), for engines without `caution` alone.
 
     Raises
     ------
@@ -130,11 +145,20 @@ def prepare(values: Mapping[str, Any], channels: Collection[str]) -> Iterations:
     if caution is not None:
         return StockIterations(values)
     derived = not DERIVED_CHANNELS.isdisjoint(channels)
-    return PreparedModel(_set_up(values), engine_random.seed, metapop.RInterface, derived)
+    parts = (set_up(values), engine_random.seed, metapop.RInterface, derived)
+    if advance is not None:
+        from mosaic_mpi.compiled.inputs import UnsupportedError
+        from mosaic_mpi.compiled.model import CompiledModel
+
+        try:
+            return CompiledModel(advance, *parts)
+        except UnsupportedError:
+            return PreparedModel(*parts)  # as any iteration that the loop gives back
+    return PreparedModel(*parts)
 
 
-def _set_up(values: Mapping[str, Any]) -> Any:
-    """A model with its components, as `run_model` has it before it runs."""
+def set_up(values: Mapping[str, Any]) -> Any:
+    """Return a model with its components, as `run_model` has it before it runs."""
     model = metapop.Model(metapop.get_parameters({**values, **_FORCED, "seed": 1}))
     model.components = [getattr(metapop, name) for name in _COMPONENTS]
     return model
@@ -164,7 +188,7 @@ def describe(values: Mapping[str, Any]) -> dict[str, Channel]:
     Exception
         Whatever the engine raises over a config that it refuses.
     """
-    results = metapop.RInterface(_set_up(values))
+    results = metapop.RInterface(set_up(values))
     kinds: dict[str, Channel] = {}
     for names, axes in (
         (_TIME_CHANNELS, ("location", "time")),

@@ -10,7 +10,9 @@ import hashlib
 import os
 import platform
 import socket
+import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -136,6 +138,40 @@ def code_digest() -> str:
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+_ASK_NUMPY = "from numpy._core._multiarray_umath import __cpu_dispatch__ as names; print(*names)"
+_C_LIBRARY = ("AVX", "AVX2", "FMA", "FMA4", "AVX512F", "AVX512VL", "AVX512BW", "AVX512DQ")
+"""Features by which the C library chooses among several exponentials and logarithms; before 2.33 with "_Usable"."""
+
+
+def use_baseline_processor() -> None:
+    """Have this process and those that it starts compute as the oldest processor of its architecture would.
+
+    NumPy, the C library and OpenBLAS have faster functions for newer processors, whose results differ in last bits.
+    Must be called before NumPy is imported; the C library takes it up in processes that start afterwards, as slots
+    do.
+    """
+    asked = subprocess.run([sys.executable, "-c", _ASK_NUMPY], capture_output=True, text=True, check=True)
+    os.environ["NPY_DISABLE_CPU_FEATURES"] = asked.stdout.strip()
+    if platform.machine() == "x86_64":
+        without = ",".join(f"-{name}{usable}" for name in _C_LIBRARY for usable in ("", "_Usable"))
+        os.environ["GLIBC_TUNABLES"] = f"glibc.cpu.hwcaps={without}"
+        os.environ["OPENBLAS_CORETYPE"] = "Nehalem"
+
+
+_CACHE = "MOSAIC_MPI_CACHE_DIR"
+
+
+def use_cache_directory(path: str) -> None:
+    """Keep compiled code there, in this process and those that it starts."""
+    os.environ[_CACHE] = os.path.abspath(path)
+
+
+def cache_directory() -> Path:
+    """Where compiled code is kept: on the node itself, unless the user names a place."""
+    named = os.environ.get(_CACHE)
+    return Path(named) if named else Path(tempfile.gettempdir()) / f"mosaic_mpi-{os.getuid()}"
 
 
 def host() -> str:

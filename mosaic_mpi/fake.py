@@ -64,6 +64,7 @@ class FakeIterations:
     """Iterations whose numbers follow from the parameters and the seed alone."""
 
     def __init__(self, plan: SlotPlan) -> None:
+        self.n_stock = 0
         settings = _settings(plan.simulator)
         self._seconds = float(settings.get("seconds", 0)) * float(os.environ.get(_SLOWNESS, "1"))
         self._log = os.environ.get(_LOG)

@@ -17,6 +17,7 @@ from mosaic_mpi.deadline import Deadline
 from mosaic_mpi.environment import Launcher
 from mosaic_mpi.messages import Hello
 from mosaic_mpi.plan import RunPlan
+from mosaic_mpi.processor import differing_hosts
 
 _ONCE = ("--overwrite", "--retry-failed")
 """Options that mean one start, and not those that resume it."""
@@ -67,12 +68,13 @@ def header(
         f"{plan.identity['parameters'].split(':')[0]}, {len(plan.source.names)} values a simulation; "
         f"saved: {', '.join(plan.save) or 'no time series'}",
         f"config {plan.config.source}",
+        *([f"engine {plan.verdict}"] if plan.verdict else []),
         f"file   {file}",
         f"faults {_fault_sentence(comm)}",
         *([f"limit  stops in time for {deadline.clock()}, {deadline.why}"] if deadline else []),
         f"resume {resume}",
         *([f"note   {note}"] if (note := hidden_cores(hellos, requested_slots)) else []),
-        *(f"note   {note}" for note in plan.notes),
+        *([f"note   {differing}"] if (differing := differing_hosts(hellos)) else []),
     ]
     if plan.simulator != "laser":
         lines.append(f"note   NOT LASER: made-up numbers from {plan.simulator}")

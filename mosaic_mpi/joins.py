@@ -69,6 +69,7 @@ class Join:
         whole = parts[[int(parts["finished_at"].argmax())]]
         whole["iteration"] = 0
         whole["elapsed_s"] = parts["elapsed_s"].sum()
+        whole["n_stock"] = parts["n_stock"].sum()
         whole["iteration_likelihood"] = parts["iteration_likelihood"].diagonal()
         series = [join_iterations(same) for same in zip(*map(_channels, parts, self._series), strict=True)]
         seal(whole[0:1].reshape(()), series)

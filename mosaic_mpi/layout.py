@@ -75,6 +75,9 @@ TABLES: tuple[Table, ...] = (
     Table("simulations/finished_at", "<f8", (_N,), "seconds since 1970-01-01 UTC"),
     Table("simulations/rank", "<i4", (_N,), "MPI rank that ran it, or the iteration that finished last"),
     Table("simulations/slot", "<i4", (_N,), "slot of that rank, from 0"),
+    Table(
+        "simulations/n_stock", "<i4", (_N,), "its iterations that the engine's own loop ran, and not the compiled one"
+    ),
     Table("simulations/host", "<i4", (_N,), "row of hosts/name, from 0"),
     Table("simulations/start", "<i4", (_N,), "row of starts/*, from 0"),
     Table("simulations/error", "<i4", (_N,), "row of errors/* of the last failed attempt, from 1; 0 none"),
@@ -111,6 +114,7 @@ TABLES: tuple[Table, ...] = (
     Table("starts/job", "|S64", (N_STARTS,), "batch job"),
     Table("starts/mpi", "|S128", (N_STARTS,), "MPI library and launcher"),
     Table("starts/command", f"|S{COMMAND_BYTES}", (N_STARTS,), "command line"),
+    Table("starts/engine", "|S512", (N_STARTS,), "loop over ticks on rank 0's host: compiled or stock, and why"),
     Table("starts/versions", "|S1000", (N_STARTS,), "versions, JSON"),
     Table("progress/n_starts", "<i4", (1,), "starts so far"),
     Table("progress/n_errors", "<i4", (1,), "rows of errors/* in use"),

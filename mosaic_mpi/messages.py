@@ -32,6 +32,8 @@ class Hello:
         Cores that its control group allows.
     code : str
         Digest of the code and versions that it runs.
+    processor : str
+        What of its host decides last bits; see `mosaic_mpi.processor`.
     """
 
     kind: ClassVar[int] = 8
@@ -40,6 +42,7 @@ class Hello:
     n_node_cores: int
     quota_cores: float
     code: str
+    processor: str = ""
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,8 @@ class Outcome(NamedTuple):
         Compressed channels, in the plan's order.
     elapsed_s : float
         Seconds of the slot.
+    n_stock : int
+        Iterations that the engine's own loop ran.
     """
 
     row: int
@@ -46,6 +48,7 @@ class Outcome(NamedTuple):
     likelihoods: list[float]
     series: Sequence[bytes]
     elapsed_s: float
+    n_stock: int
 
 
 class Parcel:
@@ -70,7 +73,7 @@ class Parcel:
         self._records["slot"] = slot
         self._bytes = memoryview(self._records.view(np.uint8).data)
         self._columns: list[NDArray[Any]] = [
-            self._records[name] for name in ("row", "iteration", "elapsed_s", "finished_at", "likelihood")
+            self._records[name] for name in ("row", "iteration", "elapsed_s", "finished_at", "likelihood", "n_stock")
         ]
         self._parameters, self._likelihoods = self._records["parameters"], self._records["iteration_likelihood"]
         self._checksums, self._series_bytes = self._records["checksum"].view(np.uint32), self._records["series_bytes"]
@@ -91,9 +94,9 @@ class Parcel:
         """Write a record, to be called while it is not full."""
         index = self.n_records
         whole = outcome.iteration == WHOLE
-        row, iteration, elapsed_s, finished_at, likelihood = self._columns
+        row, iteration, elapsed_s, finished_at, likelihood, n_stock = self._columns
         row[index], iteration[index], elapsed_s[index] = outcome.row, outcome.iteration, outcome.elapsed_s
-        finished_at[index] = time.time()
+        finished_at[index], n_stock[index] = time.time(), outcome.n_stock
         likelihood[index] = collapse(outcome.likelihoods) if whole else 0.0
         self._likelihoods[index] = outcome.likelihoods
         self._parameters[index] = outcome.parameters

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from mosaic_mpi.config import Config
 from mosaic_mpi.control import LikelihoodSettings
+from mosaic_mpi.engine_choice import AUTO, Verdict
 from mosaic_mpi.errors import InputError
 from mosaic_mpi.nearest import suggestion
 from mosaic_mpi.parameters import ParameterSource
@@ -112,6 +113,8 @@ class SlotPlan:
         "laser", or a stand-in of `mosaic_mpi.fake`.
     likelihood : LikelihoodSettings
         How iterations are scored.
+    engine : str
+        Of `engine_choice.CHOICES`; decides no number.
     """
 
     values: Mapping[str, Any]
@@ -121,6 +124,7 @@ class SlotPlan:
     channels: tuple[Channel, ...]
     simulator: str
     likelihood: LikelihoodSettings = field(default_factory=LikelihoodSettings)
+    engine: str = AUTO
 
     @property
     def record_dtype(self) -> np.dtype[np.void]:
@@ -177,8 +181,10 @@ class RunPlan:
         Empty until the engine has described them.
     likelihood : LikelihoodSettings
         How iterations are scored.
-    notes : tuple of str
-        What a person should know of how it runs here; decides no number.
+    engine : str
+        Of `engine_choice.CHOICES`; decides no number.
+    verdict : Verdict or None
+        What the engine runs by on rank 0's host, once it is known; decides no number.
     """
 
     config: Config
@@ -190,7 +196,8 @@ class RunPlan:
     simulator: str = "laser"
     channels: tuple[Channel, ...] = ()
     likelihood: LikelihoodSettings = field(default_factory=LikelihoodSettings)
-    notes: tuple[str, ...] = ()
+    engine: str = AUTO
+    verdict: Verdict | None = None
 
     @property
     def n_simulations(self) -> int:
@@ -233,6 +240,7 @@ class RunPlan:
             self.channels,
             self.simulator,
             self.likelihood,
+            self.engine,
         )
 
     def seeds(self, rows: slice) -> NDArray[np.int32]:

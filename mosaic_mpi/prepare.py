@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mosaic_mpi import environment, fork_server, slot_process
+from mosaic_mpi import engine_choice, environment, fork_server, slot_process
+from mosaic_mpi.engine_choice import COMPILED
 from mosaic_mpi.errors import InputError
 from mosaic_mpi.place import refuse_misplaced
 from mosaic_mpi.plan import RunPlan
@@ -12,9 +13,9 @@ from mosaic_mpi.plan_inputs import load_plan
 from mosaic_mpi.run_options import RunOptions
 
 
-def preload_module(simulator: str) -> str | None:
+def preload_module(options: RunOptions) -> str | None:
     """The module that a fork server imports for its slots."""
-    return "mosaic_mpi.engine" if simulator == "laser" else None
+    return engine_choice.preload_module(options.engine) if options.plan.simulator == "laser" else None
 
 
 def load_inputs(options: RunOptions) -> RunPlan:
@@ -37,7 +38,7 @@ def load_inputs(options: RunOptions) -> RunPlan:
         problems += error.problems
     if problems or plan is None:
         raise InputError(problems)
-    return plan
+    return replace(plan, engine=options.engine)
 
 
 def describe_channels(plan: RunPlan) -> RunPlan:
@@ -46,11 +47,12 @@ def describe_channels(plan: RunPlan) -> RunPlan:
     Raises
     ------
     InputError
-        The engine refuses the config, or has no such channel.
+        The engine refuses the config, has no such channel, or cannot run as it was asked to.
     """
-    found = fork_server.ask(slot_process.describe, dict(plan.config.values), plan.simulator)
+    found = fork_server.ask(slot_process.describe, dict(plan.config.values), plan.simulator, plan.engine)
     if isinstance(found, str):
         raise InputError(f"{plan.config.source}: the engine refuses it: {found.replace('AssertionError: ', '')}")
-    channels, caution = found
-    plan = plan.with_channels(channels)
-    return replace(plan, notes=(caution,)) if caution else plan
+    channels, verdict = found
+    if verdict is not None and plan.engine == COMPILED != verdict.kind:
+        raise InputError(f"--engine compiled: {verdict.reason}; --engine auto takes the engine's own loop instead")
+    return replace(plan.with_channels(channels), verdict=verdict)

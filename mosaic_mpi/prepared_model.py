@@ -50,6 +50,7 @@ class PreparedModel:
             _attach(frame)
         self._is_single = len(model.params.location_name) == 1
         self._view = view
+        self.was_compiled = False
 
     def run(self, seed: int) -> Any:
         """Run one iteration.
@@ -64,24 +65,34 @@ class PreparedModel:
         laser.cholera.metapop.model.RInterface
             Views of the channels, ``[location, time]`` each; the next call overwrites what they show.
         """
+        self._begin(seed)
+        model = self._model
+        if self._is_single:
+            model.prng = SingleDraws(model.prng)
+        with short_reductions():
+            self._advance(model)
+        return model.results
+
+    def _begin(self, seed: int) -> None:
+        """Make the model a new one, its generator seeded."""
         model = self._model
         for array, initial in self._initial:
             array[...] = initial
         model.params.seed = seed
-        generator = self._reseed(seed)
-        model.prng = SingleDraws(generator) if self._is_single else generator
+        model.prng = self._reseed(seed)
         model.results = self._view(model)
-        with short_reductions():
-            self._advance(model)
-        return model.results
 
     def _advance(self, model: Any) -> None:
         phases = self._phases
         for tick in range(model.params.nticks):
             for phase in phases:
                 phase(model, tick)
+        self._end(model)
+
+    def _end(self, model: Any) -> None:
+        """What is done on the last tick alone."""
         for phase in self._last:
-            phase(model, tick)
+            phase(model, model.params.nticks - 1)
 
     @property
     def generator(self) -> Any:
@@ -102,7 +113,8 @@ def _contents(frame: Any) -> Iterator[tuple[NDArray[Any], NDArray[Any] | int]]:
     """Each array of a frame, and a copy of what is in it (0 for nothing but zeros, which most are)."""
     for array in vars(frame).values():
         if isinstance(array, np.ndarray):
-            yield array, array.copy() if array.any() else 0
+            bits = array.view(f"u{array.itemsize}")  # as a number, -0.0 would pass for 0
+            yield array, array.copy() if bits.any() else 0
 
 
 def _attach(frame: Any) -> None:

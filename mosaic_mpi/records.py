@@ -32,9 +32,10 @@ def record_dtype(n_iterations: int, n_parameters: int, n_channels: int) -> np.dt
     -------
     numpy.dtype
         Fields: row, likelihood, elapsed_s (seconds of the slot), finished_at (seconds since 1970 UTC),
-        iteration (from 1; 0: all of them), slot, checksum (CRC-32 of what decides the numbers), series_bytes (stored
-        bytes of each channel), iteration_likelihood, parameters. The record of one iteration has neither likelihood
-        nor checksum, and only its own iteration_likelihood. The last two stand last: `batch` relies on that.
+        iteration (from 1; 0: all of them), slot, n_stock (iterations that the engine's own loop ran), checksum
+        (CRC-32 of what decides the numbers), series_bytes (stored bytes of each channel), iteration_likelihood,
+        parameters. The record of one iteration has neither likelihood nor checksum, and only its own
+        iteration_likelihood. The last two stand last: `parcel` relies on that.
     """
     return np.dtype(
         [
@@ -42,9 +43,10 @@ def record_dtype(n_iterations: int, n_parameters: int, n_channels: int) -> np.dt
             ("likelihood", "<f8"),
             ("elapsed_s", "<f8"),
             ("finished_at", "<f8"),
-            ("iteration", "<i8"),
+            ("iteration", "<i4"),
             ("slot", "<i4"),
             ("checksum", "<i4"),
+            ("n_stock", "<i4"),
             ("series_bytes", "<i8", (n_channels,)),
             ("iteration_likelihood", "<f8", (n_iterations,)),
             ("parameters", "<f8", (n_parameters,)),

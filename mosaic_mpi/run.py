@@ -37,6 +37,7 @@ from mosaic_mpi.messages import FOR_MASTER, Hello, Stop
 from mosaic_mpi.place import refuse_unwritable
 from mosaic_mpi.plan import RunPlan, SlotPlan
 from mosaic_mpi.prepare import describe_channels, load_inputs, preload_module
+from mosaic_mpi.processor import processor
 from mosaic_mpi.progress import Progress, duration
 from mosaic_mpi.run_options import RunOptions
 from mosaic_mpi.signals import StopSignals
@@ -67,7 +68,7 @@ def start(options: RunOptions) -> int:
     signals = StopSignals()
     launcher = environment.find_launcher()
     try:
-        fork_server.start_fork_server(preload_module(options.plan.simulator))
+        fork_server.start_fork_server(preload_module(options))
         comm = connect(launcher)
     except MosaicError as error:
         # Each of n singletons meets this: let one of them tell, before a launcher ends it for another's exit code.
@@ -100,6 +101,7 @@ def _hello() -> Hello:
         environment.node_cores(),
         environment.quota_cores(),
         environment.code_digest(),
+        processor(),
     )
 
 
@@ -217,7 +219,7 @@ class _Rank0:
         block = plan.slot_plan().to_bytes()
         self._deadline = earliest(self._own_deadline(), job_deadline())
         self._print_header(plan, hellos, slots)
-        self._begin(hellos, slots)
+        self._begin(plan, hellos, slots)
         self._send_order((slots, block))
         return self._direct(plan, hellos, sum(slots), _make_worker(self._options, self._comm, block, slots[0]))
 
@@ -272,7 +274,7 @@ class _Rank0:
 
     # ---- the run ------------------------------------------------------------------------------------
 
-    def _begin(self, hellos: list[Hello], slots: list[int]) -> None:
+    def _begin(self, plan: RunPlan, hellos: list[Hello], slots: list[int]) -> None:
         assert self._store is not None
         self._store.begin_start(
             n_ranks=self._comm.size,
@@ -283,6 +285,7 @@ class _Rank0:
             job=environment.job(),
             mpi=f"{self._comm.library} ({self._launcher.name})",
             command=shlex.join(self._options.command),
+            engine="" if plan.verdict is None else str(plan.verdict),
             versions=json.dumps(environment.versions()),
         )
         self._began = True

@@ -24,6 +24,7 @@ class RunOptions:
     checkpoint_interval_s: float
     overwrite: bool
     retry_failed: bool
+    engine: str
     command: tuple[str, ...]
     began: float
     """When the program started, seconds since 1970-01-01 UTC: a time limit counts from there."""

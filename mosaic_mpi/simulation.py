@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mosaic_mpi import engine_choice
 from mosaic_mpi.config import engine_values
 from mosaic_mpi.likelihood import Likelihood
 from mosaic_mpi.parameters import ParameterSet
@@ -25,7 +26,15 @@ if TYPE_CHECKING:
 
 
 class Iterations(Protocol):
-    """Runs the iterations of one parameter set."""
+    """Runs the iterations of one parameter set.
+
+    Attributes
+    ----------
+    n_stock : int
+        Iterations so far that the engine's own loop ran, where a compiled one is to be had or not.
+    """
+
+    n_stock: int
 
     def run(self, parameters: ParameterSet, seed: int) -> tuple[float, list[NDArray[Any]]]:
         """Return the log-likelihood of one iteration and its saved channels, in the plan's order."""
@@ -46,7 +55,8 @@ class LaserIterations:
     def __init__(self, plan: SlotPlan) -> None:
         from mosaic_mpi import engine
 
-        self._engine = engine
+        self._engine, self._advance = engine, engine_choice.loop_for(plan.engine)
+        self.n_stock = 0
         self._base = engine_values(plan.values)
         self._names = [channel.name for channel in plan.channels]
         self._likelihood = Likelihood(plan.values, plan.likelihood, engine.score)
@@ -61,7 +71,9 @@ class LaserIterations:
 
     def run(self, parameters: ParameterSet, seed: int) -> tuple[float, list[NDArray[Any]]]:
         """See `Iterations.run`."""
-        results = self._prepare(parameters).run(seed)
+        prepared = self._prepare(parameters)
+        results = prepared.run(seed)
+        self.n_stock += not prepared.was_compiled
         channel = self._engine.channel
         likelihood = self._likelihood.score(channel(results, "reported_cases"), channel(results, "reported_deaths"))
         return likelihood, [np.array(channel(results, name), order="C") for name in self._names]
@@ -72,7 +84,8 @@ class LaserIterations:
             if self._prepared is not None:
                 self._prepared.close()
                 self._prepared = None
-            self._prepared = self._engine.prepare({**self._base, **engine_values(parameters.overrides)}, self._names)
+            values = {**self._base, **engine_values(parameters.overrides)}
+            self._prepared = self._engine.prepare(values, self._names, self._advance)
             self._parameters = parameters
         return self._prepared
 
@@ -115,6 +128,7 @@ class Simulation:
         first_seed = (sim_id - 1) * self._n_iterations + 1
         likelihoods = [math.nan] * self._n_iterations
         kept: list[list[NDArray[Any]]] = []
+        n_stock_before = self._iterations.n_stock
         for iteration in range(self._n_iterations) if only == WHOLE else (only - 1,):
             likelihoods[iteration], channels = self._iterations.run(parameters, first_seed + iteration)
             kept.append(channels)
@@ -122,4 +136,5 @@ class Simulation:
             series = [compress(arrays) for arrays in zip(*kept, strict=True)]
         else:
             series = [compress_iteration(array) for array in kept[0]]
-        return Outcome(row, only, parameters.values, likelihoods, series, time.perf_counter() - began)
+        n_stock = self._iterations.n_stock - n_stock_before
+        return Outcome(row, only, parameters.values, likelihoods, series, time.perf_counter() - began, n_stock)

@@ -9,10 +9,13 @@ import gc
 import mmap
 import os
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mosaic_mpi.lifeline import be_first_out_of_memory, ignore_signals, tie_to_parent
 from mosaic_mpi.slot_messages import READY, UNFIT, last_words
+
+if TYPE_CHECKING:
+    from mosaic_mpi.engine_choice import Verdict
 
 
 def main(connection: Connection, plan_file: Any, plan_size: int, logbook_file: Any, slot: int) -> None:
@@ -63,27 +66,27 @@ def _prepare(connection: Connection, plan_file: int, plan_size: int, logbook_fil
     return server
 
 
-def describe(connection: Connection, values: Any, simulator: str) -> None:
-    """Send the engine's channels for a config and its caution, if any, or the text of what it objects to."""
+def describe(connection: Connection, values: Any, simulator: str, choice: str) -> None:
+    """Send the engine's channels for a config and what it runs by, or the text of what it objects to."""
     tie_to_parent()
     ignore_signals()
     try:
-        connection.send(_describe(values, simulator))
+        connection.send(_describe(values, simulator, choice))
     except Exception as error:
         connection.send(f"{type(error).__name__}: {error}")
 
 
-def _describe(values: Any, simulator: str) -> tuple[Any, str | None]:
+def _describe(values: Any, simulator: str, choice: str) -> tuple[Any, Verdict | None]:
     if simulator != "laser":
         from mosaic_mpi import fake
 
         return fake.describe(simulator, len(values["location_name"])), None
     import pandas as pd
 
-    from mosaic_mpi import engine
+    from mosaic_mpi import engine, engine_choice
     from mosaic_mpi.config import engine_values
 
     typed = engine_values(values)
     peaks = typed.pop("epidemic_peaks", None)
     peaks_table = {"epidemic_peaks": pd.DataFrame(peaks)} if peaks else {}
-    return engine.describe({**typed, **peaks_table}), engine.caution
+    return engine.describe({**typed, **peaks_table}), engine_choice.verdict(choice)

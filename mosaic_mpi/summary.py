@@ -98,6 +98,10 @@ class Summary:
         See `RunPlan.identity`.
     versions : dict
         Of the latest start.
+    engine : str
+        The loop over ticks of the latest start, and why; empty where it was not noted.
+    n_stock : int
+        Iterations of completed simulations that the engine's own loop ran, and not the compiled one.
     hosts : list of str
         Hosts that any start used.
     time_series : str
@@ -130,6 +134,8 @@ class Summary:
     starts: list[dict[str, Any]]
     plan: dict[str, Any]
     versions: dict[str, str]
+    engine: str
+    n_stock: int
     hosts: list[str]
     time_series: str
 
@@ -156,6 +162,8 @@ def summarise(path: str) -> Summary:
         finished_at = _finished_at(file, status, starts)
         heard_at = file["hosts/heard_at"][: len(hosts)] if "hosts/heard_at" in file else np.zeros(len(hosts))
         failures = _failures(file)
+        counted = file["simulations/n_stock"][...] if "simulations/n_stock" in file else np.zeros(0, np.int32)
+        n_stock = int(counted[status[: len(counted)] == layout.COMPLETED].sum())
     counts = np.bincount(status, minlength=3)
     pending = int(counts[layout.PENDING])
     silent_s = time.time() - starts[-1]["last_commit_at"] if starts else math.inf
@@ -193,6 +201,8 @@ def summarise(path: str) -> Summary:
         starts=starts,
         plan=header.identity,
         versions=_versions(starts),
+        engine=str(last.get("engine", "")) if last else "",
+        n_stock=n_stock,
         hosts=hosts,
         time_series=_series_place(path, header),
     )

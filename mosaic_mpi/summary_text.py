@@ -8,6 +8,7 @@ from typing import Any
 
 from mosaic_mpi import layout
 from mosaic_mpi.console import visible
+from mosaic_mpi.engine_choice import STOCK
 from mosaic_mpi.lock import describe_holder
 from mosaic_mpi.standing import duration
 from mosaic_mpi.summary import Failures, SilentHost, Summary, kinds_of_failures
@@ -27,11 +28,18 @@ def as_text(summary: Summary) -> str:
         f"  likelihood   {_likelihood_text(summary)}",
         f"  time series  {_series_text(summary)}",
         *_start_lines(summary),
+        *([f"  engine       {summary.engine}{_stock_text(summary)}"] if summary.engine else []),
         f"  versions     {', '.join(f'{name} {version}' for name, version in summary.versions.items())}",
         f"  plan         {_plan_text(summary.plan)}",
         *_failure_lines(summary.failures),
     ]
     return "\n".join(lines)
+
+
+def _stock_text(summary: Summary) -> str:
+    if not summary.n_stock or summary.engine.startswith(STOCK):
+        return ""
+    return f"; {summary.n_stock} iterations by the engine's own loop"
 
 
 def _ids_text(summary: Summary) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from mosaic_mpi import environment, option_types
 from mosaic_mpi.commands.parser import Commands, add_inputs
+from mosaic_mpi.engine_choice import AUTO, CHOICES
 from mosaic_mpi.errors import EXIT_CODES, InputError
 from mosaic_mpi.failure_limit import DEFAULT as DEFAULT_FAILURE_LIMIT
 
@@ -102,12 +103,34 @@ def add(commands: Commands) -> None:
         metavar="N",
         help="a fresh process for a slot after so many, against leaks (never)",
     )
+    how.add_argument(
+        "--engine",
+        choices=CHOICES,
+        default=AUTO,
+        help="loop over the engine's ticks: compiled where that is known to give the same numbers to the last bit, "
+        "else the engine's own (auto); the engine's own (stock); compiled, or not at all",
+    )
+    how.add_argument(
+        "--cpu-features",
+        choices=("native", "baseline"),
+        default="native",
+        help="baseline: numbers that all processors of one architecture agree on, for a cluster of several kinds",
+    )
+    how.add_argument(
+        "--cache-dir",
+        metavar="DIR",
+        help="where each host keeps compiled code (in the temporary folder; or MOSAIC_MPI_CACHE_DIR)",
+    )
     how.add_argument("--dry-run", action="store_true", help="check every input, say what would happen, touch nothing")
     run.set_defaults(function=_do)
 
 
 def _do(options: argparse.Namespace, words: Sequence[str]) -> int:
     environment.use_one_thread()  # before anything imports NumPy
+    if options.cpu_features == "baseline":
+        environment.use_baseline_processor()
+    if options.cache_dir is not None:
+        environment.use_cache_directory(options.cache_dir)
     from mosaic_mpi import fake, run
     from mosaic_mpi.dry_run import dry_run
     from mosaic_mpi.plan_inputs import PlanOptions
@@ -140,6 +163,7 @@ def _do(options: argparse.Namespace, words: Sequence[str]) -> int:
         checkpoint_interval_s=options.checkpoint_interval,
         overwrite=options.overwrite,
         retry_failed=options.retry_failed,
+        engine=options.engine,
         command=("python", "-m", "mosaic_mpi", *words),
         began=_BEGAN,
     )

@@ -26,7 +26,7 @@ changed.write_bytes(sources()[-1].read_bytes() + b"\\n")
 config = load_config(sys.argv[1], ["ETH", "KEN"])
 channel = Channel("W", ("location", "time"), (2, config.n_ticks), "<f4")
 prior = DefaultPrior(config.values)
-plan = SlotPlan(config.values, prior, range(1, 9), 2, (channel,), "laser", LikelihoodSettings())
+plan = SlotPlan(config.values, prior, range(1, 9), 2, (channel,), "laser", LikelihoodSettings(), "stock")
 found = {}
 for how, files, agreeing in (
     ("as it is", sources, agree),

@@ -1,4 +1,7 @@
-"""A model set up once and run many times gives, bit for bit, what `run_model` gives in a fresh process."""
+"""A model set up once and run many times, by the engine's loop or the compiled one, gives `run_model`'s numbers.
+
+Bit for bit, and `run_model` runs in a fresh process.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,7 @@ HERE = Path(__file__).parent
 SHARED = Path(os.environ.get("MOSAIC_MPI_SHARED") or HERE.parents[1].parent / "shared") / "mosaic"
 BUNDLED = Path(str(distribution("laser-cholera").locate_file("laser/cholera/metapop/data/default_parameters.json")))
 N_DAYS = 100
+WAYS = ("prepared", "compiled")
 LOCATIONS: dict[str, list[str] | None] = {
     "one": ["ETH"],
     "another": ["MOZ"],
@@ -135,12 +139,12 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Orders]:
 
 @pytest.fixture(scope="module")
 def outcomes(cases: dict[str, Orders], tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """What both made of all cases, each in a fresh process."""
+    """What all three made of all cases, each in a fresh process."""
     folder = tmp_path_factory.mktemp("outcomes")
     (folder / "cases").write_bytes(pickle.dumps(cases))
     script = [sys.executable, "-W", "ignore", str(HERE / "iterations.py")]
     started = {}
-    for how in ("stock", "prepared"):
+    for how in ("stock", *WAYS):
         words = [*script, how, str(folder / "cases"), str(folder / how)]
         started[how] = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=folder)
     for process in started.values():
@@ -158,9 +162,10 @@ def names() -> list[str]:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", names())
-def test_channels_and_generator_equal_run_model(name: str, outcomes: dict[str, dict[str, Any]]) -> None:
-    expected, found = outcomes["stock"][name], outcomes["prepared"][name]
+def test_channels_and_generator_equal_run_model(name: str, way: str, outcomes: dict[str, dict[str, Any]]) -> None:
+    expected, found = outcomes["stock"][name], outcomes[way][name]
     assert len(expected) == len(found) >= 4
     for one, other in zip(expected, found, strict=True):
         assert one == other

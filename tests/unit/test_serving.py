@@ -86,7 +86,7 @@ class Played:
     def run(self, unit: int) -> Outcome:
         self.during(unit)
         self.now += self.seconds(unit)
-        return Outcome(unit, 0, self._parameters, [-1.0], [], self.seconds(unit))
+        return Outcome(unit, 0, self._parameters, [-1.0], [], self.seconds(unit), 1)
 
     def serve(self) -> list[Any]:
         self.server.serve()

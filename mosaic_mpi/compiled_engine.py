@@ -1,0 +1,82 @@
+"""The compiled loop in this process: found fit or not, once a rank, by the fork server.
+
+Owns the decision whether laser-cholera's ticks may be compiled here. `engine.caution` knows the engine by its
+sources; NumPy is known by its version, since the loop calls functions inside it; and then the loop runs beside the
+engine's own on this very machine, in a child process, since a NumPy that is built otherwise could crash it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import select
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from mosaic_mpi import engine, environment
+from mosaic_mpi.compiled import self_check
+from mosaic_mpi.compiled.build import build
+from mosaic_mpi.compiled.model import Advance, loop_arguments
+
+_NUMPYS = ("2.0", "2.1", "2.2", "2.3", "2.4")
+"""Versions of NumPy with which the loop was compared with the engine's own."""
+_CHECK_SECONDS = 120.0
+
+
+def find_loop() -> tuple[Advance | None, str]:
+    """Compile the loop and see whether it may be used.
+
+    Returns
+    -------
+    advance : callable or None
+        The loop.
+    reason : str
+        Why not, for a person; or what is to be known of it, if anything.
+    """
+    if engine.caution is not None:
+        return None, engine.caution
+    if ".".join(np.__version__.split(".")[:2]) not in _NUMPYS:
+        return None, f"the compiled loop is not known to agree with NumPy {np.__version__}"
+    try:
+        advance, note = build_loop()
+    except Exception as error:
+        return None, f"the loop cannot be compiled: {type(error).__name__}: {error}"
+    difference = in_child(lambda: self_check.difference(advance))
+    return (advance, note or "") if difference is None else (None, f"the compiled loop disagrees here: {difference}")
+
+
+def build_loop() -> tuple[Advance, str | None]:
+    """Compile the loop, or take it from where it is kept, whether it may be used or not; see `build`."""
+    values = self_check.configs()["one country"]
+    return build(loop_arguments(engine.set_up(values)), environment.cache_directory())
+
+
+def in_child(check: Callable[[], str | None]) -> str | None:
+    """Return what a check finds, or how its process ended."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            found: Any = check()
+        except BaseException as error:
+            found = f"{type(error).__name__}: {error}"
+        with contextlib.suppress(OSError):
+            os.write(writer, pickle.dumps(found)[: select.PIPE_BUF])
+        os._exit(0)
+    os.close(writer)
+    with open(reader, "rb") as pipe:
+        if not select.select([pipe], [], [], _CHECK_SECONDS)[0]:
+            os.kill(child, signal.SIGKILL)
+        answer = pipe.read()
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if not answer:
+        return f"its process ended by {signal.Signals(-status).name}" if status < 0 else f"it ended with {status}"
+    found = pickle.loads(answer)
+    return None if found is None else str(found)
+
+
+advance, reason = find_loop()
