@@ -275,7 +275,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--n-iterations", type=int, default=3)
     parser.add_argument("--locations", type=lambda text: text.split(","), help="default: the engine's 40 countries")
     parser.add_argument("--slots", type=int, default=len(environment.allowed_cores()), help="default: one a core")
-    parser.add_argument("--engine", choices=("prepared", "stock"), default="prepared", help="what peers run")
+    parser.add_argument(
+        "--engine", choices=("prepared", "compiled", "stock"), default="prepared", help="what peers run"
+    )
     parser.add_argument("--chunk", type=int, default=4, help="simulations a process, where each unit of work is one")
     parser.add_argument("--mpirun", action="append", default=[], help="a launcher, besides the one found")
     parser.add_argument("--output", default=str(HERE / "results" / "peers.json"))

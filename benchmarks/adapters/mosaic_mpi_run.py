@@ -25,6 +25,7 @@ def main() -> None:
         return
     command += ["--n-simulations", str(order.n_simulations), "--n-iterations", str(order.n_iterations)]
     command += ["--locations", ",".join(order.locations)] if order.locations else []
+    command += ["--engine", work.engine_option()]
     subprocess.run(command, check=True)
     work.answer(results=results(output))
 

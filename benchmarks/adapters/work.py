@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,8 @@ class Order:
     locations : list of str or None
         Of the engine's own config; None for all.
     engine : str
-        "prepared", as mosaic_mpi's slots run it, or "stock", laser-cholera as it comes.
+        "prepared", as mosaic_mpi's slots run laser-cholera's own loop; "compiled", as they run the compiled one; or
+        "stock", laser-cholera as it comes.
     n_empty : int
         Do so many empty units of work instead; 0 for simulations.
     chunk : int
@@ -122,11 +123,16 @@ def prepare() -> tuple[Any, Any]:
         return plan, _StockIterations(plan)
     from mosaic_mpi.simulation import make_iterations
 
-    iterations = make_iterations(plan)
+    iterations = make_iterations(replace(plan, engine=engine_option()))
     gc.collect()  # as in a slot: what is alive now stays, and garbage is collected between simulations
     gc.freeze()
     gc.disable()
     return plan, iterations
+
+
+def engine_option() -> str:
+    """What `mosaic_mpi run --engine` is to be for the order."""
+    return "compiled" if order().engine == "compiled" else "stock"
 
 
 def simulate(sim_id: int) -> dict[str, Any]:
