@@ -355,7 +355,7 @@ def two_ranks(n_simulations: int, n_iterations: int) -> tuple[WorkQueue, Tail]:
 
 def test_a_row_that_two_ranks_bring_at_once_keeps_neither_busy() -> None:
     queue, tail = two_ranks(n_simulations=3, n_iterations=2)
-    tail._parts.split([1])  # another simulation, which is done again elsewhere
+    tail._parts.split(np.array([1]))  # another simulation, which is done again elsewhere
     tail.settle(np.array([0, 1]), np.array([0, 0]))
     queue.complete(np.array([0, 0]))
     assert (tail.n_held(0), tail.n_held(1)) == (1, 0)
@@ -363,8 +363,8 @@ def test_a_row_that_two_ranks_bring_at_once_keeps_neither_busy() -> None:
 
 def test_a_rank_that_returns_what_others_have_done_is_not_busy_with_it() -> None:
     queue, tail = two_ranks(n_simulations=2, n_iterations=1)
-    tail._parts.split([1])  # it waits in rank 0's backlog, and others do it meanwhile
-    tail._finish(1, 1)
+    tail._parts.split(np.array([1]))  # it waits in rank 0's backlog, and others do it meanwhile
+    tail.settle(np.array([1]), np.array([1]))
     queue.complete(np.array([1]))
     assert tail.n_held(0) == 2
     tail.give_back(0, Units(1).whole(np.array([1])))
