@@ -23,6 +23,7 @@ _ANSWER_SECONDS = 0.1
 """Ample time for rows to reach a rank after its message that it needs some."""
 _PLENTY = 8
 """With so many simulations a slot to do, each slot is given two before it is known how long they take."""
+_NONE = np.empty(0, np.int64)
 _MOST_AHEAD = 10_000.0
 """Rows a slot at most that a rank has beside those that its slots are at."""
 
@@ -107,10 +108,9 @@ class Dispatcher:
         need = n_slots + spare - n_held
         if not n_slots or (need <= spare // 2 and n_held >= n_slots):
             return
-        rows = self._take(source, n_slots, need, now)
-        units = self._units.whole(rows)
-        if self._tail.n_to_do:
-            units = np.concatenate([units, self._tail.take(source, n_slots - n_held - len(rows), now)])
+        units = self._units.whole(self._take(source, n_slots, need, now)) if self._queue.n_pending else _NONE
+        if self._tail.n_to_do and len(units) < n_slots - n_held:
+            units = np.concatenate([units, self._tail.take(source, n_slots - n_held - len(units), now)])
         self._send(source, units)
 
     def _take(self, source: int, n_slots: int, n_rows: int, now: float) -> NDArray[np.int64]:

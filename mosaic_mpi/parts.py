@@ -99,24 +99,29 @@ class Parts:
             chosen = np.flatnonzero(may)[:n_units]
             keys, rest = self._to_do[chosen], np.delete(self._to_do, chosen)
         self._to_do = rest
-        units = self._units_of(keys)
-        self.hold(rank, units, now)
-        return units
+        self._hold(rank, keys, now)
+        return self._units_of(keys)
 
     def hold(self, rank: int, units: NDArray[np.int64], now: float) -> None:
         """Note that a rank is at wanted iterations, alone or besides another."""
-        self.keep_busy(np.full(len(units), rank), units, now)
+        self._hold(rank, self._keys(units), now)
+
+    def _hold(self, rank: int, keys: NDArray[np.int64], now: float) -> None:
+        self._occupy(keys, rank, now)
+        self.n_busy[rank] += len(keys)
 
     def keep_busy(
-        self, ranks: NDArray[np.signedinteger[Any]], units: NDArray[np.int64], since: NDArray[np.float64] | float
+        self, ranks: NDArray[np.signedinteger[Any]], units: NDArray[np.int64], since: NDArray[np.float64]
     ) -> None:
         """Note that slots of ranks are at units, each a different one."""
         self._make_known(self._units.rows(units))
-        keys = self._keys(units)
+        self._occupy(self._keys(units), ranks, since)
+        np.add.at(self.n_busy, ranks, 1)
+
+    def _occupy(self, keys: NDArray[np.int64], ranks: Any, since: Any) -> None:
         index = (self._holders[keys, 0] != _NOBODY).astype(np.int64)
         self._holders[keys, index], self._since[keys, index] = ranks, since
-        np.add.at(self.n_busy, ranks, 1)
-        self._n_units += len(units)
+        self._n_units += len(keys)
 
     def release(self, ranks: NDArray[np.int64], units: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Note that ranks are not at units any more; return which were wanted of them."""

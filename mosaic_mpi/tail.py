@@ -26,6 +26,8 @@ from mosaic_mpi.workqueue import WorkQueue
 
 WORTH_SECONDS = 0.2
 """Shorter simulations are left alone: what could be won is less than that."""
+_LONG_DEVIATIONS, _MOST_LONGER = 2.0, 0.5
+"""Simulations are expected to take so many standard deviations longer than usual at most, but by no larger share."""
 _SPLIT_LOOK_SECONDS = 0.02
 _HELP_LOOK_SECONDS = 0.05
 _OVERDUE = (0.25, 1.0)
@@ -184,12 +186,13 @@ class Tail:
             self._n_shared += len(rows)
 
     def _is_time_to_split(self, now: float) -> bool:
-        """Whether all slots together could do the rest in the time of a simulation less an iteration.
+        """Whether all slots together could do the rest in the time of a long simulation less an iteration.
 
-        Then a simulation begun now would end after all others, had those been shared out.
+        Then such a one begun now would end after all others, had those been shared out.
         """
         n_slots = self._ranks.n_live_slots if self._ranks.are_all_known else self._n_slots
-        saved = n_slots * (1 - 1 / self._units.n_iterations)
+        longer = min(_LONG_DEVIATIONS * self._ranks.deviation, _MOST_LONGER)
+        saved = n_slots * (1 + longer - 1 / self._units.n_iterations)
         if self._queue.n_pending > saved or not self._queue.n_pending:
             return False
         typical_s = self._ranks.typical_s
