@@ -1,9 +1,10 @@
 """What joining the iterations of a simulation costs rank 0, against inflating and deflating its series again.
 
     python -m mosaic_mpi run --n-simulations 1 --save reported_cases,reported_deaths --output run.h5
-    python benchmarks/joining.py run.h5
+    python benchmarks/joining.py run.h5 [--together 1000]
 
-Takes the series of the file's first completed simulation; medians of many rounds, in microseconds of one core.
+Takes the series of the file's first completed simulation; medians of many rounds, in microseconds of one
+core. `--together` says how many simulations come in one batch.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import mosaic_mpi
-from mosaic_mpi.joins import Join
+from mosaic_mpi.joins import Joins
 from mosaic_mpi.records import compress, compress_iteration, decompress, record_dtype
 
 
@@ -38,12 +39,14 @@ def parts_of(
     return dtype, parts
 
 
-def join(dtype: np.dtype[np.void], parts: list[bytes]) -> bytes:
-    """What rank 0 does with them; return the series."""
-    joined = Join(len(parts))
-    for payload in parts:
-        joined.add(np.frombuffer(payload, dtype, 1)[0], memoryview(payload)[dtype.itemsize :])
-    return joined.joined()[1]
+def join(dtype: np.dtype[np.void], parts: list[bytes], together: int) -> list[bytes]:
+    """What rank 0 does with those of so many simulations that come together; return the series."""
+    one = b"".join(payload[: dtype.itemsize] for payload in parts)
+    records = np.frombuffer(one * together, dtype).copy()
+    records["row"] = np.repeat(np.arange(together), len(parts))
+    series = [memoryview(payload)[dtype.itemsize :] for payload in parts] * together
+    has_series = records["series_bytes"].size > 0
+    return Joins(len(parts)).add(records, np.zeros(len(records), np.int64), series if has_series else [])[2]
 
 
 def median_us(what: Callable[[], object], n_rounds: int) -> float:
@@ -60,6 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", help="a results file with saved channels")
     parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--together", type=int, default=1, help="simulations whose iterations come at once")
     options = parser.parse_args()
     run = mosaic_mpi.open(options.file)
     sim_id = int(run.completed()[0]) + 1
@@ -76,12 +80,14 @@ def main() -> None:
         ]
         return b"".join(whole)
 
-    assert join(dtype, parts) == again(), "joined series are not those of the whole simulation"
+    n = options.together
+    assert join(dtype, parts, n) == [again()] * n, "joined series are not those of the whole simulation"
     report = {
         "stored_bytes": len(again()),
         "n_parameters": n_parameters,
-        "join_us": median_us(lambda: join(dtype, parts), options.rounds),
-        "join_without_series_us": median_us(lambda: join(plain_dtype, plain_parts), options.rounds),
+        "together": n,
+        "join_us": median_us(lambda: join(dtype, parts, n), options.rounds) / n,
+        "join_without_series_us": median_us(lambda: join(plain_dtype, plain_parts, n), options.rounds) / n,
         "inflate_and_deflate_us": median_us(again, options.rounds),
     }
     print(json.dumps(report, indent=1))

@@ -71,7 +71,7 @@ class Plan:
 class NoStore:
     """Takes results and forgets them."""
 
-    n_buffered = 0
+    n_buffered = buffered_bytes = 0
 
     def host_row(self, name: str) -> int:
         """All ranks are on one host."""

@@ -72,11 +72,11 @@ class Arrivals:
         if arrived:
             records, sources = self._records_of(arrived)
             self._tail.learn(sources, records, now)
+            series = [payload[n * self._dtype.itemsize :] for _, n, payload in arrived]
             if records["iteration"].any():
-                arrived = self._joined(arrived)
-                records, sources = self._records_of(arrived)
+                records, sources, series = self._joined(records, sources, series)
             if len(records):
-                self._keep(records, sources, [payload[n * self._dtype.itemsize :] for _, n, payload in arrived])
+                self._keep(records, sources, series)
         return givers
 
     def _records_of(self, arrived: list[_Arrived]) -> tuple[NDArray[np.void], NDArray[np.int64]]:
@@ -85,19 +85,19 @@ class Arrivals:
         records = np.frombuffer(b"".join([payload[: n * size] for _, n, payload in arrived]), self._dtype)
         return records, np.repeat([source for source, _, _ in arrived], [n for _, n, _ in arrived])
 
-    def _joined(self, arrived: list[_Arrived]) -> list[_Arrived]:
+    def _joined(
+        self, records: NDArray[np.void], sources: NDArray[np.int64], series: list[memoryview]
+    ) -> tuple[NDArray[np.void], NDArray[np.int64], list[memoryview]]:
         """Replace iterations by the simulations that they complete."""
-        found: list[_Arrived] = []
-        for source, n, payload in arrived:
-            records = np.frombuffer(payload, self._dtype, n)
-            rest = payload[n * self._dtype.itemsize :]
-            for record, series in zip(records, _only(records["series_bytes"], [rest], np.ones(n, bool)), strict=True):
-                whole = (
-                    (record, series) if record["iteration"] == WHOLE else self._tail.take_part(source, record, series)
-                )
-                if whole is not None:
-                    found.append((source, 1, memoryview(whole[0].tobytes() + whole[1])))
-        return found
+        is_part = records["iteration"] != WHOLE
+        apart = _apart(records["series_bytes"], series)
+        joined, places, channels = self._tail.take_parts(sources[is_part], records[is_part], _chosen(apart, is_part))
+        whole = records[~is_part]
+        return (
+            np.frombuffer(whole.tobytes() + joined.tobytes(), self._dtype),
+            np.concatenate([sources[~is_part], places]),
+            [*_chosen(apart, ~is_part), *(memoryview(data) for data in channels)],
+        )
 
     def _keep(self, records: NDArray[np.void], sources: NDArray[np.int64], series: list[memoryview]) -> None:
         """Hand simulations that are not known yet to the store."""
@@ -106,7 +106,7 @@ class Arrivals:
         if not records["series_bytes"].size:
             series = []
         if not wanted.all():  # of a rank that others have overtaken; the same numbers are stored already
-            series = _only(records["series_bytes"], series, wanted)
+            series = _chosen(_apart(records["series_bytes"], series), wanted)
             records, sources = records[wanted], sources[wanted]
         if not len(records):
             return
@@ -116,8 +116,14 @@ class Arrivals:
         self._progress.results(len(records), records["likelihood"])
 
 
-def _only(series_bytes: NDArray[np.int64], series: list[memoryview], wanted: NDArray[np.bool_]) -> list[memoryview]:
-    """Keep the series of some results, which lie one after the other in several pieces."""
+def _apart(series_bytes: NDArray[np.int64], series: list[memoryview]) -> list[memoryview]:
+    """The series of each result, which lie one after the other in several pieces; none without channels."""
+    if not series_bytes.size:
+        return []
     whole = memoryview(b"".join(series))
     ends = np.cumsum(series_bytes.sum(axis=1)).tolist()
-    return [whole[first:last] for first, last, keep in zip([0, *ends], ends, wanted, strict=False) if keep]
+    return [whole[first:last] for first, last in zip([0, *ends], ends, strict=False)]
+
+
+def _chosen(series: list[memoryview], wanted: NDArray[np.bool_]) -> list[memoryview]:
+    return [data for data, keep in zip(series, wanted.tolist(), strict=True) if keep] if series else []

@@ -23,6 +23,7 @@ _ANSWER_SECONDS = 0.1
 """Ample time for rows to reach a rank after its message that it needs some."""
 _PLENTY = 8
 """With so many simulations a slot to do, each slot is given two before it is known how long they take."""
+_NONE = np.empty(0, np.int64)
 _MOST_AHEAD = 10_000.0
 """Rows a slot at most that a rank has beside those that its slots are at."""
 
@@ -107,9 +108,10 @@ class Dispatcher:
         need = n_slots + spare - n_held
         if not n_slots or (need <= spare // 2 and n_held >= n_slots):
             return
-        rows = self._take(source, n_slots, need, now)
-        parts = self._tail.take(source, n_slots - n_held - len(rows), now) if self._tail.n_to_do else []
-        self._send(source, np.concatenate([self._units.whole(rows), np.array(parts, np.int64)]))
+        units = self._units.whole(self._take(source, n_slots, need, now)) if self._queue.n_pending else _NONE
+        if self._tail.n_to_do and len(units) < n_slots - n_held:
+            units = np.concatenate([units, self._tail.take(source, n_slots - n_held - len(units), now)])
+        self._send(source, units)
 
     def _take(self, source: int, n_slots: int, n_rows: int, now: float) -> NDArray[np.int64]:
         """Take rows for a rank, at most its fair share."""
@@ -122,9 +124,11 @@ class Dispatcher:
         """Slots are idle, and nothing is to do: see to it that the others need not be waited for long."""
         for source in self._tail.hoarders():
             self._comm.send(source, Drain())
-        n_idle = {rank: int(self._ranks.n_slots[rank]) - self._tail.n_held(rank) for rank in sorted(self._hungry)}
-        for source, parts in self._tail.help(now, {rank: n for rank, n in n_idle.items() if n > 0}).items():
-            self._send(source, np.array(parts, np.int64))
+        hungry = np.array(sorted(self._hungry), np.int64)
+        n_idle = (self._ranks.n_slots - self._tail.n_held_by_ranks)[hungry]
+        idle = dict(zip(hungry[n_idle > 0].tolist(), n_idle[n_idle > 0].tolist(), strict=True))
+        for source, parts in self._tail.help(now, idle).items():
+            self._send(source, parts)
 
     def _send(self, source: int, units: NDArray[np.int64]) -> None:
         if not len(units):

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mosaic_mpi.joins import Joins
 from mosaic_mpi.parts import Parts
 from mosaic_mpi.ranks import Ranks
 from mosaic_mpi.units import WHOLE, Units
@@ -25,6 +26,8 @@ from mosaic_mpi.workqueue import WorkQueue
 
 WORTH_SECONDS = 0.2
 """Shorter simulations are left alone: what could be won is less than that."""
+_LONG_DEVIATIONS, _MOST_LONGER = 2.0, 0.5
+"""Simulations are expected to take so many standard deviations longer than usual at most, but by no larger share."""
 _SPLIT_LOOK_SECONDS = 0.02
 _HELP_LOOK_SECONDS = 0.05
 _OVERDUE = (0.25, 1.0)
@@ -53,11 +56,12 @@ class Tail:
 
     def __init__(self, queue: WorkQueue, ranks: Ranks, units: Units, n_slots: int = 0) -> None:
         self._queue, self._ranks, self._units, self._n_slots = queue, ranks, units, n_slots
-        self._parts = Parts(units, len(ranks))
+        self._parts = Parts(units, len(ranks), queue.n_simulations)
+        self._joins = Joins(units.n_iterations)
         self._begun_at = np.zeros(queue.n_simulations)
         self._not_again: set[int] = set()
         self._is_recalled = np.zeros(len(ranks), bool)
-        self._looked_for_split = self._looked_for_help = -np.inf
+        self._next_look_for_split = self._looked_for_help = -np.inf
         self._n_shared = self._n_again = 0
 
     # ---- what ranks hold and bring ------------------------------------------------------------------
@@ -65,6 +69,11 @@ class Tail:
     def n_held(self, rank: int) -> int:
         """Units that a rank is at or has before it."""
         return self._queue.n_held(rank) + int(self._parts.n_busy[rank])
+
+    @property
+    def n_held_by_ranks(self) -> NDArray[np.int64]:
+        """The same of all ranks."""
+        return self._queue.n_held_by_ranks + self._parts.n_busy
 
     @property
     def n_to_do(self) -> int:
@@ -86,58 +95,60 @@ class Tail:
         if not len(records):
             return
         pieces = np.where(records["iteration"] == WHOLE, 1, self._units.n_iterations)
-        for index in np.flatnonzero(np.isnan(self._ranks.pace_s[ranks])).tolist():
-            rank = int(ranks[index])
-            begun_at = self._since(rank, int(records["row"][index]), int(records["iteration"][index]))
-            waited_s = max(now - float(records["elapsed_s"][index]) - begun_at, 0.0)
-            self._ranks.start_s[rank] = np.fmax(self._ranks.start_s[rank], waited_s)
+        is_first = np.isnan(self._ranks.pace_s[ranks])
+        if is_first.any():
+            self._learn_start(ranks[is_first], records[is_first], now)
         self._ranks.learn(ranks, records["elapsed_s"], pieces)
 
-    def _since(self, rank: int, row: int, iteration: int) -> float:
-        if iteration == WHOLE:
-            return float(self._begun_at[row])
-        return self._parts.since(rank, self._units.parts(row)[iteration - 1])
+    def _learn_start(self, ranks: NDArray[np.int64], records: NDArray[np.void], now: float) -> None:
+        rows, iterations = records["row"], records["iteration"]
+        parts_since = self._parts.since(ranks, self._units.of(rows, iterations))
+        begun_at = np.where(iterations == WHOLE, self._begun_at[rows], parts_since)
+        np.fmax.at(self._ranks.start_s, ranks, np.maximum(now - records["elapsed_s"] - begun_at, 0.0))
 
     def settle(self, ranks: NDArray[np.int64], rows: NDArray[np.int64]) -> None:
-        """Ranks bring whole simulations: nobody else need be at them any more."""
-        if not self._parts:
-            return
-        settled: set[int] = set()
-        for rank, row, unit in zip(ranks.tolist(), rows.tolist(), self._units.whole(rows).tolist(), strict=True):
-            self._parts.release(rank, unit)
-            if row not in settled:  # else its holder, who may have brought it a moment ago, would count as busy
-                self._finish(rank, row)
-                settled.add(row)
+        """Simulations have come from ranks, whole or joined: nobody else need be at them any more."""
+        if self._parts:
+            first = np.unique(rows, return_index=True)[1]
+            self._finish(ranks[first], rows[first])
+            self._parts.release(ranks, self._units.whole(rows))  # after that: whoever brings it, too, is not busy
 
-    def take_part(self, rank: int, record: Any, series: memoryview) -> tuple[NDArray[np.void], bytes] | None:
-        """A rank brings an iteration; return the whole simulation if it was the last one."""
-        whole = self._parts.add(rank, record, series)
-        if whole is not None:
-            self._finish(rank, int(record["row"]))
-        return whole
+    def take_parts(
+        self, ranks: NDArray[np.int64], records: NDArray[np.void], series: list[memoryview]
+    ) -> tuple[NDArray[np.void], NDArray[np.int64], list[bytes]]:
+        """Ranks bring iterations; return the simulations that they complete (see `Joins.add`)."""
+        wanted = self._parts.accept(ranks, self._units.of(records["row"], records["iteration"]))
+        chosen = [series[index] for index in np.flatnonzero(wanted)] if series else []
+        return self._joins.add(records[wanted], ranks[wanted], chosen)
 
-    def _finish(self, rank: int, row: int) -> None:
-        """Want nothing more of a simulation; who is at it as a whole has a slot that is busy all the same."""
-        holder = self._queue.holder(row)
-        if holder is not None and holder not in (rank, self._queue.apart):
-            self._parts.keep_busy(holder, row * (self._units.n_iterations + 1), self._begun_at[row])
-        self._parts.forget(row)
+    def _finish(self, ranks: NDArray[np.int64], rows: NDArray[np.int64]) -> None:
+        """Want nothing more of simulations; who is at one as a whole has a slot that is busy all the same."""
+        holders = self._queue.holders(rows)
+        is_other = (holders >= 0) & (holders != ranks) & (holders != self._queue.apart)
+        if is_other.any():
+            others = rows[is_other]
+            self._parts.keep_busy(holders[is_other], self._units.whole(others), self._begun_at[others])
+        self._forget(rows)
+
+    def _forget(self, rows: NDArray[np.int64]) -> None:
+        self._joins.forget(self._parts.forget(rows))
 
     def has_failed(self, rank: int, unit: int) -> bool:
         """Take note of a unit's failure; return whether with it the attempt at its simulation has failed."""
         row, iteration = self._units.split(unit)
-        was_wanted = self._parts.release(rank, unit)
+        rows, units = np.array([row]), np.array([unit])
+        was_wanted = bool(self._parts.release(np.array([rank]), units)[0])
         holder = self._queue.holder(row)
         if iteration == WHOLE:
             if holder != rank:  # it had been given up, and others are at it or have done it
                 return False
-            if row not in self._parts:
+            if not self._parts.are_split(rows)[0]:
                 return True
-            self._queue.set_apart(np.array([row]))
+            self._queue.set_apart(rows)
         elif not was_wanted:
             return False
-        elif not self._parts.is_held(unit):
-            self._parts.forget(row)
+        elif not self._parts.are_held(units)[0]:
+            self._forget(rows)
             if holder == self._queue.apart:
                 return True
         self._not_again.add(row)
@@ -150,46 +161,48 @@ class Tail:
             rows, parts = queue.rows_of(rank), None
         else:
             is_whole = units % (self._units.n_iterations + 1) == WHOLE
-            rows, parts = self._units.rows(units[is_whole]), units[~is_whole].tolist()
-            for unit in units[is_whole].tolist():
-                self._parts.release(rank, unit)
-            rows = rows[[queue.holder(row) == rank for row in rows.tolist()]] if len(rows) else rows
+            rows, parts = self._units.rows(units[is_whole]), units[~is_whole]
+            self._parts.release(np.full(len(rows), rank), units[is_whole])
+            rows = rows[queue.holders(rows) == rank]
         if not self._parts:
             return queue.give_back(rank, rows)
-        is_copied = np.array([row in self._parts for row in rows.tolist()], bool)
+        is_copied = self._parts.are_split(rows)
         queue.set_apart(rows[is_copied])
         return queue.give_back(rank, rows[~is_copied]) + int(is_copied.sum()) + self._parts.put_back(rank, parts)
 
     def drain(self) -> None:
         """Nothing more will be handed out: simulations of which an iteration is to do cannot be finished."""
         rows = self._parts.rows_to_do()
-        for row in rows:
-            self._parts.forget(row)
-        self._queue.give_back(self._queue.apart, np.array(sorted(rows), np.int64))
+        self._forget(rows)
+        self._queue.give_back(self._queue.apart, rows)
 
     # ---- iterations instead of simulations ----------------------------------------------------------
 
     def split_if_due(self, now: float) -> None:
         """Have what is to do done by iterations, if there is so little that a round of iterations is saved."""
-        if now - self._looked_for_split > _SPLIT_LOOK_SECONDS and self._is_time_to_split(now):
-            rows = self._queue.take_untried().tolist()
+        if now > self._next_look_for_split and self._is_time_to_split(now):
+            rows = self._queue.take_untried(but=self._parts.were_split)
             self._parts.split(rows)
             self._n_shared += len(rows)
 
     def _is_time_to_split(self, now: float) -> bool:
-        """Whether all slots together could do the rest in the time of a simulation less an iteration.
+        """Whether all slots together could do the rest in the time of a long simulation less an iteration.
 
-        Then a simulation begun now would end after all others, had those been shared out.
+        Then such a one begun now would end after all others, had those been shared out.
         """
         n_slots = self._ranks.n_live_slots if self._ranks.are_all_known else self._n_slots
-        saved = n_slots * (1 - 1 / self._units.n_iterations)
+        longer = min(_LONG_DEVIATIONS * self._ranks.deviation, _MOST_LONGER)
+        saved = n_slots * (1 + longer - 1 / self._units.n_iterations)
         if self._queue.n_pending > saved or not self._queue.n_pending:
             return False
-        self._looked_for_split = now
         typical_s = self._ranks.typical_s
         if typical_s is not None and typical_s < WORTH_SECONDS:
+            self._next_look_for_split = now + _SPLIT_LOOK_SECONDS
             return False
-        return self._queue.n_pending + self._n_under_way(now, typical_s) <= saved
+        excess = self._queue.n_pending + self._n_under_way(now, typical_s) - saved
+        until_s = excess / n_slots * typical_s if typical_s else 0.0  # as fast as slots can work it off
+        self._next_look_for_split = now + max(until_s / 2, _SPLIT_LOOK_SECONDS)
+        return excess <= 0
 
     def _n_under_way(self, now: float, typical_s: float | None) -> float:
         """What slots still have to do of what they are at, in simulations."""
@@ -199,10 +212,10 @@ class Tail:
             return len(rows) + parts
         return float(np.clip(1 - (now - self._begun_at[rows]) / typical_s, 0, 1).sum()) + parts
 
-    def take(self, rank: int, n_units: int, now: float) -> list[int]:
+    def take(self, rank: int, n_units: int, now: float) -> NDArray[np.int64]:
         """Hand out up to so many iterations to a rank, none of a simulation that it is at itself."""
-        taken = self._parts.take(rank, n_units, now, lambda row: self._queue.holder(row) != rank)
-        self._is_recalled[rank] &= not taken
+        taken = self._parts.take(rank, n_units, now, self._queue.holders)
+        self._is_recalled[rank] &= not len(taken)
         return taken
 
     @property
@@ -224,12 +237,12 @@ class Tail:
 
     def hoarders(self) -> list[int]:
         """Ranks that have more before them than they are at, each told once until it is given more."""
-        n_held = self._queue.n_held_by_ranks + self._parts.n_busy
-        found = np.flatnonzero((n_held > self._ranks.n_slots) & (self._ranks.n_slots > 0) & ~self._is_recalled)
+        n_slots = self._ranks.n_slots
+        found = np.flatnonzero((self.n_held_by_ranks > n_slots) & (n_slots > 0) & ~self._is_recalled)
         self._is_recalled[found] = True
         return [int(rank) for rank in found]
 
-    def help(self, now: float, idle: Mapping[int, int]) -> dict[int, list[int]]:
+    def help(self, now: float, idle: Mapping[int, int]) -> dict[int, NDArray[np.int64]]:
         """Have others do again what takes too long.
 
         Simulations are split for that, and their iterations are to do then; what is handed out again are iterations.
@@ -239,11 +252,11 @@ class Tail:
         now : float
             Time of the monotonic clock.
         idle : mapping of int to int
-            Idle slots of ranks.
+            Idle slots of ranks, of each some.
 
         Returns
         -------
-        dict of int to list of int
+        dict of int to ndarray of int64
             Iterations that ranks are given.
         """
         typical_s = self._ranks.typical_s
@@ -253,36 +266,45 @@ class Tail:
         self._split_late(now, typical_s, n_idle, idle)
         return given
 
-    def _copy_iterations(self, now: float, typical_s: float, idle: dict[int, int]) -> dict[int, list[int]]:
+    def _copy_iterations(self, now: float, typical_s: float, idle: dict[int, int]) -> dict[int, NDArray[np.int64]]:
         given: dict[int, list[int]] = {}
-        start_s, allowed = self._ranks.longest_start_s, self._overdue(self._units.n_iterations)
-        for since, rank, unit in sorted(self._parts.held_once()):
-            row = self._units.split(unit)[0]
-            pace_s = self._ranks.pace_s[rank] / self._units.n_iterations
-            if row in self._not_again or not is_late(now - since, start_s, allowed, typical_s, pace_s):
-                continue
-            able = (other for other, free in idle.items() if free and other not in (rank, self._queue.holder(row)))
-            helper = next(able, None)
+        for rank, unit in zip(*self._late_iterations(now, typical_s), strict=True):
+            at_it = (rank, self._queue.holder(self._units.split(unit)[0]))
+            helper = next((other for other in idle if other not in at_it), None)
             if helper is not None:
-                idle[helper] -= 1
-                self._parts.hold(helper, unit, now)
-                self._n_again += 1
                 given.setdefault(helper, []).append(unit)
-        return given
+                idle[helper] -= 1
+                if not idle[helper]:
+                    del idle[helper]
+        units = {helper: np.array(copied) for helper, copied in given.items()}
+        for helper, copied in units.items():
+            self._parts.hold(helper, copied, now)
+            self._n_again += len(copied)
+        return units
+
+    def _late_iterations(self, now: float, typical_s: float) -> tuple[list[int], list[int]]:
+        """Ranks that alone are at iterations for too long, and which, longest first."""
+        since, ranks, units = self._parts.held_once()
+        pace_s = self._ranks.pace_s[ranks] / self._units.n_iterations
+        allowed = self._overdue(self._units.n_iterations)
+        late = is_late(now - since, self._ranks.longest_start_s, allowed, typical_s, pace_s)
+        late &= ~self._must_not_again(self._units.rows(units))
+        return ranks[late].tolist(), units[late].tolist()
+
+    def _must_not_again(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return np.isin(rows, list(self._not_again)) if self._not_again else np.zeros(len(rows), bool)
 
     def _split_late(self, now: float, typical_s: float, n_idle: int, idle: Mapping[int, int]) -> None:
         rows, holders = self._queue.held_by_ranks()
         ages_s = now - self._begun_at[rows]
         late = is_late(ages_s, self._ranks.longest_start_s, self._overdue(1), typical_s, self._ranks.pace_s[holders])
-        late &= ~self._queue.have_failed(rows)
-        order = np.flatnonzero(late)[np.argsort(-ages_s[late], kind="stable")]
-        for row, holder in zip(rows[order].tolist(), holders[order].tolist(), strict=True):
-            if n_idle <= 0:
-                return
-            if row not in self._parts and row not in self._not_again and any(rank != holder for rank in idle):
-                self._parts.split([row])
-                self._n_again += 1
-                n_idle -= self._units.n_iterations
+        late &= ~self._queue.have_failed(rows) & ~self._must_not_again(rows) & ~self._parts.were_split(rows)
+        if len(idle) == 1:
+            late &= holders != next(iter(idle))
+        chosen = np.flatnonzero(late)[np.argsort(-ages_s[late], kind="stable")]
+        chosen = chosen[: max(math.ceil(n_idle / self._units.n_iterations), 0)] if idle else chosen[:0]
+        self._parts.split(rows[chosen])
+        self._n_again += len(chosen)
 
     def _overdue(self, n_pieces: int) -> float:
         """How many times as long as usual one of so many pieces of a simulation may take."""

@@ -31,6 +31,10 @@ class Units:
         """Return the units of whole simulations, by their rows."""
         return np.asarray(rows, np.int64) * (self.n_iterations + 1)
 
+    def of(self, rows: NDArray[np.integer[Any]], iterations: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        """Return units by rows, and numbers of iterations, which may be `WHOLE`."""
+        return self.whole(rows) + iterations
+
     def parts(self, row: int) -> list[int]:
         """Return the units of a simulation's iterations."""
         first = row * (self.n_iterations + 1) + 1

@@ -7,6 +7,7 @@ them at once. Knows no MPI, file or clock.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +62,8 @@ class WorkQueue:
         self._n_held = np.zeros(n_ranks + 1, np.int64)
         self._max_attempts = max_attempts
         self._cursor = 0
+        self._n_over = 0
+        """So many first rows are completed or failed, or more."""
         self._again: deque[tuple[int, int]] = deque()
         """Rows to try again, each with the count of rows handed out at which it is due; done ones are passed over."""
         self._n_taken = 0
@@ -93,9 +96,20 @@ class WorkQueue:
         found = int(self._holder[row])
         return None if found == _NOBODY else found
 
+    def holders(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Which rank holds each of some rows, -1 where nobody does."""
+        return self._holder[rows]
+
     def held_by_ranks(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """Rows that ranks hold, and which rank holds each."""
-        rows = np.flatnonzero((self._holder != _NOBODY) & (self._holder != self.apart))
+        while self._n_over < self.n_simulations:  # not to look at what is long done, each time
+            block = self._status[self._n_over : self._n_over + _LEAST_LOOK]
+            is_open = (block == PENDING) | (block == _RUNNING)
+            self._n_over += int(is_open.argmax()) if is_open.any() else len(block)
+            if is_open.any():
+                break
+        holder = self._holder[self._n_over :]
+        rows = np.flatnonzero((holder != _NOBODY) & (holder != self.apart)) + self._n_over
         return rows, self._holder[rows]
 
     def rows_of(self, rank: int) -> NDArray[np.int64]:
@@ -116,9 +130,12 @@ class WorkQueue:
             n_rows -= len(found)
         return parts[0] if len(parts) == 1 else np.concatenate([_NONE, *parts])
 
-    def take_untried(self) -> NDArray[np.int64]:
-        """Take all rows that are to do and have no failed attempt; they are held `apart`."""
+    def take_untried(
+        self, but: Callable[[NDArray[np.int64]], NDArray[np.bool_]] = lambda rows: np.zeros(len(rows), bool)
+    ) -> NDArray[np.int64]:
+        """Take all rows that are to do and have no failed attempt, but for some; they are held `apart`."""
         rows = np.flatnonzero((self._status == PENDING) & (self._attempts == 0))
+        rows = rows[~but(rows)]
         self._give(rows, self.apart)
         return rows
 

@@ -10,11 +10,11 @@ import pytest
 from helpers import Slot, few_parameters, make_plan
 from numpy.typing import NDArray
 
-from mosaic_mpi.joins import Join
+from mosaic_mpi.joins import Joins
 from mosaic_mpi.plan import SlotPlan
 from mosaic_mpi.units import Units
 
-TIMES_AND_PLACES = ("elapsed_s", "finished_at", "slot")
+TIMES_AND_PLACES = ("elapsed_s", "finished_at", "slot", "n_stock")
 
 
 def unpacked(plan: SlotPlan, payload: bytes) -> tuple[NDArray[np.void], bytes]:
@@ -29,6 +29,9 @@ def without_times(record: NDArray[np.void]) -> bytes:
     return copy.tobytes()
 
 
+Joined = tuple[NDArray[np.void], NDArray[np.int64], list[bytes]]
+
+
 class Split:
     """A simulation run whole in slot 0, and in iterations, each in a slot of its own."""
 
@@ -40,18 +43,23 @@ class Split:
             unpacked(plan, Slot(plan, slot).run(unit)) for slot, unit in enumerate(units.parts(row), start=1)
         ]
 
+    def added(self, joins: Joins, index: int) -> Joined:
+        """What comes of it when an iteration comes in by itself, from a rank with its number."""
+        record, series = self.parts[index]
+        return joins.add(record.reshape(1), np.array([index]), [memoryview(series)] if series else [])
+
     def joined(self, order: tuple[int, ...]) -> tuple[NDArray[np.void], bytes]:
-        join = Join(len(self.parts))
-        for index in order:
-            assert not join.is_whole
-            record, series = self.parts[index]
-            assert join.lacks(index + 1)
-            join.add(record, memoryview(series))
-            assert not join.lacks(index + 1)
-        assert join.is_whole
-        records, series = join.joined()
-        assert records.shape == (1,)
-        return records[0], series
+        joins = Joins(len(self.parts))
+        for index in order[:-1]:
+            records, ranks, series = self.added(joins, index)
+            assert len(records) == len(ranks) == len(series) == 0
+        return only(self.added(joins, order[-1]))
+
+
+def only(joined: Joined) -> tuple[NDArray[np.void], bytes]:
+    records, ranks, series = joined
+    assert records.shape == ranks.shape == (1,)
+    return records[0], series[0] if series else b""
 
 
 @pytest.mark.parametrize("save", [(), ("fake",)], ids=["scalars", "series"])
@@ -77,31 +85,59 @@ def test_its_time_is_that_of_all_slots_and_its_place_that_of_the_last(tmp_path: 
     assert (record["elapsed_s"], record["finished_at"], record["slot"]) == (7.5, 70.0, 2)
 
 
-def test_of_two_answers_the_first_counts(tmp_path: Path) -> None:
-    split = Split(tmp_path, 2, ("fake",))
-    join = Join(2)
-    join.add(split.parts[0][0], memoryview(split.parts[0][1]))
-    wrong = split.parts[0][0].copy()
-    wrong["iteration_likelihood"] = 7.0
-    join.add(wrong, memoryview(b"something else"))
-    join.add(split.parts[1][0], memoryview(split.parts[1][1]))
-    records, series = join.joined()
-    assert without_times(records[0]) == without_times(split.whole[0])
-    assert series == split.whole[1]
+@pytest.mark.parametrize("save", [(), ("fake",)], ids=["scalars", "series"])
+def test_many_at_once_are_what_each_is_by_itself(tmp_path: Path, save: tuple[str, ...]) -> None:
+    """More than there is room for at first, in batches that end anywhere, some of them forgotten halfway."""
+    n_iterations, n_rows = 3, 150
+    split = Split(tmp_path, n_iterations, save)
+    dice = np.random.default_rng(5)
+    order = dice.permutation([(row, index) for row in range(n_rows) for index in range(n_iterations)])
+    records = np.zeros(len(order), split.plan.record_dtype)
+    series = []
+    for place, (row, index) in enumerate(order):
+        records[place], data = split.parts[index]
+        records["row"][place], records["finished_at"][place], records["slot"][place] = row, place, place % 7
+        records["elapsed_s"][place], records["n_stock"][place] = row, index != row % 3
+        series.append(memoryview(data))
+    forgotten = np.arange(0, n_rows, 10)
+    joins, found = Joins(n_iterations), {}
+    ends = np.sort(dice.choice(len(order), 9, replace=False)).tolist()
+    for first, last in zip([0, *ends], [*ends, len(order)], strict=True):
+        if first == ends[4]:
+            forgotten = np.array([row for row in forgotten if row not in found])
+            joins.forget(forgotten)
+        wanted = first + np.flatnonzero(~np.isin(records["row"][first:last], forgotten if first >= ends[4] else []))
+        whole, ranks, channels = joins.add(
+            records[wanted], wanted % 11, [series[index] for index in wanted] if save else []
+        )
+        for index, record in enumerate(whole):
+            found[int(record["row"])] = record, int(ranks[index]), channels[index] if save else b""
+    assert len(forgotten) > 3
+    assert sorted(found) == sorted(set(range(n_rows)) - set(forgotten.tolist()))
+    assert len(joins) == 0
+    for row, (record, rank, data) in found.items():
+        last = int(np.flatnonzero(order[:, 0] == row).max())
+        assert (record["finished_at"], record["slot"], rank) == (last, last % 7, last % 11)
+        assert (record["elapsed_s"], record["n_stock"]) == (3 * row, 2)
+        expected = split.whole[0].copy()
+        expected["row"] = row
+        assert without_times(record) == without_times(expected)
+        assert data == split.whole[1]
 
 
 def test_it_does_not_hold_on_to_the_message_that_brought_it(tmp_path: Path) -> None:
     split = Split(tmp_path, 2, ("fake",))
-    join = Join(2)
-    for record, series in split.parts:
+    joins = Joins(2)
+    for index, (record, series) in enumerate(split.parts):
         message = bytearray(record.tobytes() + series)
         view = memoryview(message)
-        join.add(np.frombuffer(view, split.plan.record_dtype, 1)[0], view[split.plan.record_dtype.itemsize :])
+        size = split.plan.record_dtype.itemsize
+        joined = joins.add(np.frombuffer(view, split.plan.record_dtype, 1), np.array([index]), [view[size:]])
         view = memoryview(b"")
         message[:] = b"\xee" * len(message)  # fit for the next message
-    records, series = join.joined()
-    assert without_times(records[0]) == without_times(split.whole[0])
-    assert series == split.whole[1]
+    whole, data = only(joined)
+    assert without_times(whole) == without_times(split.whole[0])
+    assert data == split.whole[1]
 
 
 def test_likelihoods_that_are_not_finite_keep_their_bits(tmp_path: Path) -> None:

@@ -355,7 +355,7 @@ def two_ranks(n_simulations: int, n_iterations: int) -> tuple[WorkQueue, Tail]:
 
 def test_a_row_that_two_ranks_bring_at_once_keeps_neither_busy() -> None:
     queue, tail = two_ranks(n_simulations=3, n_iterations=2)
-    tail._parts.split([1])  # another simulation, which is done again elsewhere
+    tail._parts.split(np.array([1]))  # another simulation, which is done again elsewhere
     tail.settle(np.array([0, 1]), np.array([0, 0]))
     queue.complete(np.array([0, 0]))
     assert (tail.n_held(0), tail.n_held(1)) == (1, 0)
@@ -363,12 +363,41 @@ def test_a_row_that_two_ranks_bring_at_once_keeps_neither_busy() -> None:
 
 def test_a_rank_that_returns_what_others_have_done_is_not_busy_with_it() -> None:
     queue, tail = two_ranks(n_simulations=2, n_iterations=1)
-    tail._parts.split([1])  # it waits in rank 0's backlog, and others do it meanwhile
-    tail._finish(1, 1)
+    tail._parts.split(np.array([1]))  # it waits in rank 0's backlog, and others do it meanwhile
+    tail.settle(np.array([1]), np.array([1]))
     queue.complete(np.array([1]))
     assert tail.n_held(0) == 2
     tail.give_back(0, Units(1).whole(np.array([1])))
     assert tail.n_held(0) == 1
+
+
+@pytest.mark.parametrize(("spread_s", "is_split"), [(0.0, False), (3.0, True)])
+def test_where_lengths_vary_more_is_shared_out(spread_s: float, is_split: bool) -> None:
+    """Ten simulations on twelve slots: two thirds of these are enough of them only if none takes much longer."""
+    queue = WorkQueue(np.zeros(10, np.int8), np.zeros(10, np.int32), 3, n_ranks=2)
+    ranks = Ranks(["a", "b"], [0, 0], 0.0)
+    tail = Tail(queue, ranks, Units(3), 12)
+    for rank in (0, 1):
+        ranks.report(rank, 6)
+    for sign in (1, -1) * 20:
+        ranks.learn(np.array([0, 1]), np.full(2, 10.0 + sign * spread_s), np.ones(2, np.int64))
+    tail.split_if_due(1.0)
+    assert tail.n_to_do == 30 * is_split
+    assert queue.n_pending == 10 * (not is_split)
+
+
+def test_what_was_split_and_failed_goes_back_whole() -> None:
+    """Even if its holder, which is not to blame, dies meanwhile."""
+    queue, tail = two_ranks(n_simulations=2, n_iterations=2)
+    tail._parts.split(np.array([1]))  # rank 0 is late with it
+    failing = tail.take(1, 1, 0.0)
+    assert not tail.has_failed(1, int(failing[0]))
+    assert tail.give_back(0) == 2
+    tail.split_if_due(1e3)
+    assert tail.n_to_do == 0
+    queue.complete(queue.take(1, 1))
+    tail.split_if_due(2e3)
+    assert (tail.n_to_do, queue.n_pending) == (0, 1), "nor by itself"
 
 
 def test_time_to_start_makes_nobody_late_nor_slow() -> None:
