@@ -19,7 +19,7 @@ from typing import Any
 from mosaic_mpi.logbook import Logbook
 from mosaic_mpi.parcel import Parcel
 from mosaic_mpi.simulation import Simulation
-from mosaic_mpi.slot_messages import COUNT, FAILURE, GATHER_SECONDS, RESULTS, RETURNED, last_words, units_of
+from mosaic_mpi.slot_messages import COUNT, FAILURE, GATHER_SECONDS, RESULTS, RETURNED, WORK, last_words, units_of
 
 
 class Server:
@@ -100,7 +100,8 @@ class Server:
     def _send_results(self) -> None:
         parcel = self._parcel
         if parcel.n_records:
-            self._connection.send_bytes(b"".join((RESULTS, COUNT.pack(parcel.n_records), parcel.payload())))
+            work = WORK.pack(parcel.n_records, parcel.seconds)
+            self._connection.send_bytes(b"".join((RESULTS, work, parcel.payload())))
             parcel.clear()  # not before: if memory runs out here, nothing is lost
 
     def _time(self, seconds: float) -> None:

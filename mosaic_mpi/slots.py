@@ -24,7 +24,7 @@ from multiprocessing.context import ForkServerProcess
 from mosaic_mpi import fork_server, logbook, slot_process
 from mosaic_mpi.errors import EngineError
 from mosaic_mpi.logbook import Logbook
-from mosaic_mpi.slot_messages import COUNT, GATHER_SECONDS, READY, RECALL, RESULTS, RETURNED, UNFIT, order
+from mosaic_mpi.slot_messages import COUNT, GATHER_SECONDS, READY, RECALL, RESULTS, RETURNED, UNFIT, WORK, order
 
 _FAST_SECONDS = 0.25
 """Below this a slot gets its next units before it asks, so that it does not wait for the rank: …"""
@@ -245,11 +245,11 @@ class SlotPool:
             return
         if kind == UNFIT:
             raise EngineError(f"a slot cannot start:\n{bytes(body).decode()}")
-        now = time.monotonic()
         if kind == RESULTS:
-            n_records = self._answered(slot, COUNT.unpack_from(body)[0])
-            self._learn(now - slot.since, n_records)
-            self._events.append(Finished(n_records, body[COUNT.size :]))
+            n_records, elapsed_s = WORK.unpack_from(body)
+            self._answered(slot, n_records)
+            self._learn(elapsed_s, n_records)
+            self._events.append(Finished(n_records, body[WORK.size :]))
         elif kind == RETURNED:
             units = [slot.units.popleft() for _ in range(COUNT.unpack_from(body)[0])]
             slot.n_given -= len(units)
@@ -258,14 +258,13 @@ class SlotPool:
             unit = slot.units[0]
             self._answered(slot, 1)
             self._events.append(Failed(unit, "exception", bytes(body).decode()))
-        slot.since = now
+        slot.since = time.monotonic()
         self._starts_in_vain = 0
 
-    def _answered(self, slot: _Slot, n_units: int) -> int:
+    def _answered(self, slot: _Slot, n_units: int) -> None:
         for _ in range(n_units):
             slot.units.popleft()
         slot.n_answered += n_units
-        return n_units
 
     def _n_until_worn(self, slot: _Slot) -> int:
         """Units that a slot may still be given before it is replaced."""

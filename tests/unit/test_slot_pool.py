@@ -46,7 +46,8 @@ class Process:
         self._logbook.begin(self._index, self.n_begun, time.monotonic() - ago_s)
 
     def bring(self, n_records: int) -> None:
-        self._connection.send_bytes(RESULTS + struct.pack("<q", n_records) + bytes(n_records))
+        """Send results of simulations that were fast."""
+        self._connection.send_bytes(RESULTS + struct.pack("<qd", n_records, n_records * FAST) + bytes(n_records))
         del self.units[:n_records]
 
     def fail(self) -> None:
@@ -286,6 +287,19 @@ def test_units_given_back_do_not_wear_a_slot_out(ranks: Callable[..., Rank]) -> 
     rank.poll()
     assert slot.was_killed
     assert rank.last is not slot
+
+
+def test_results_that_waited_for_a_rank_that_stood_still_do_not_look_fast(ranks: Callable[..., Rank]) -> None:
+    """They come all at once then; a slot would be given thousands, and other slots wait for some."""
+    rank = ranks()
+    rank.learn(FAST)
+    rank.pool.submit(list(range(5000)))
+    assert len(rank.last.take()) == 100
+    rank.last.begin(91)
+    for _ in range(9):
+        rank.last.bring(10)
+    rank.poll()
+    assert len(rank.last.take()) == 90
 
 
 def test_orders_that_nobody_has_read_fit_into_the_pipe(ranks: Callable[..., Rank]) -> None:
