@@ -91,6 +91,8 @@ class _Slot:
     """Last message of it, or when it was given something to do after that."""
     ready: bool = False
     is_recalled: bool = False
+    suspect: int | None = None
+    """How many units it had begun when the last seemed to take too long."""
     overdue: tuple[int, float] | None = None
     """How many units it had begun when it was killed because the last took too long, and the limit."""
 
@@ -332,8 +334,10 @@ class SlotPool:
             is_at_one = n_begun > slot.n_answered
             elapsed_s = now - (self._logbook.began_at(slot.index) if is_at_one else slot.since)
             if elapsed_s > self._limit_s:
-                slot.overdue = n_begun, self._limit_s
-                slot.process.kill()
+                if slot.suspect == n_begun:  # else it may only have waited to send, while this rank stood still
+                    slot.overdue = n_begun, self._limit_s
+                    slot.process.kill()
+                slot.suspect = n_begun
             elif elapsed_s > _FAST_SECONDS:
                 self._recall(slot)
 

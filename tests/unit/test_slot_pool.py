@@ -200,12 +200,32 @@ def test_a_unit_is_overdue_by_the_time_since_it_began(ranks: Callable[..., Rank]
     assert not first.was_killed
     first.begin(1, ago_s=6.0)
     rank.look()
+    rank.look()
     assert first.was_killed
     (event,) = rank.poll()
     assert event == Failed(3, "timeout", "took longer than 5 s and was ended")
     rank.poll()
     assert rank.last is not first
     assert rank.last.take() == [1, 2, 4]
+
+
+def test_a_slot_that_could_not_send_while_its_rank_stood_still_is_not_overdue(ranks: Callable[..., Rank]) -> None:
+    """Its pipe was full, and it has not come to send the rest when the rank has read that."""
+    rank = ranks(timeout_s=5.0)
+    rank.learn(FAST)
+    rank.pool.submit(list(range(9)))
+    slot = rank.last
+    slot.take()
+    slot.begin(4)
+    slot.bring(2)
+    slot.begin(1, ago_s=6.0)
+    assert [type(event) for event in rank.look()] == [Finished]
+    slot.bring(3)
+    slot.begin(1, ago_s=5.5)
+    assert [type(event) for event in rank.look()] == [Finished]
+    assert not slot.was_killed
+    rank.look()
+    assert slot.was_killed
 
 
 @pytest.mark.parametrize("n_begun", [0, 1])
@@ -230,6 +250,8 @@ def test_a_unit_that_begins_just_before_the_kill_is_not_charged_nor_is_the_one_b
 
     monkeypatch.setattr(slot, "kill", a_moment_late)
     rank.look()
+    rank.look()
+    assert slot.was_killed
     assert rank.poll() == []
     rank.poll()
     assert rank.last.take() == [1, 2, 3]
