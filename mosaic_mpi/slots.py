@@ -24,7 +24,7 @@ from multiprocessing.context import ForkServerProcess
 from mosaic_mpi import fork_server, logbook, slot_process
 from mosaic_mpi.errors import EngineError
 from mosaic_mpi.logbook import Logbook
-from mosaic_mpi.slot_messages import COUNT, GATHER_SECONDS, READY, RECALL, RESULTS, RETURNED, UNFIT, WORK, order
+from mosaic_mpi.slot_messages import GATHER_SECONDS, READY, RECALL, REST, RESULTS, RETURNED, UNFIT, WORK, order
 
 _FAST_SECONDS = 0.25
 """Below this a slot gets its next units before it asks, so that it does not wait for the rank: …"""
@@ -91,6 +91,7 @@ class _Slot:
     """Last message of it, or when it was given something to do after that."""
     ready: bool = False
     is_recalled: bool = False
+    """Whether it was told to return what waits behind a slow unit, and is at that still, as far as is known."""
     suspect: int | None = None
     """How many units it had begun when the last seemed to take too long."""
     overdue: tuple[int, float] | None = None
@@ -207,7 +208,7 @@ class SlotPool:
         if not self._backlog:
             return
         depth = self._depth
-        free = [slot for slot in self._slots if slot.ready and len(slot.units) <= depth // 2]
+        free = [slot for slot in self._slots if slot.ready and not slot.is_recalled and len(slot.units) <= depth // 2]
         free.sort(key=lambda slot: len(slot.units))
         for n_before, slot in enumerate(free):
             share = -(-len(self._backlog) // (len(free) - n_before))
@@ -227,7 +228,6 @@ class SlotPool:
             slot.since = time.monotonic()
         slot.units.extend(units)
         slot.n_given += len(units)
-        slot.is_recalled = False
         with contextlib.suppress(OSError):  # it just died: its pipe says so next, and its units are seen to there
             slot.connection.send_bytes(order(units))
 
@@ -247,14 +247,19 @@ class SlotPool:
             return
         if kind == UNFIT:
             raise EngineError(f"a slot cannot start:\n{bytes(body).decode()}")
+        slot.is_recalled = False
         if kind == RESULTS:
             n_records, elapsed_s = WORK.unpack_from(body)
             self._answered(slot, n_records)
             self._learn(elapsed_s, n_records)
             self._events.append(Finished(n_records, body[WORK.size :]))
         elif kind == RETURNED:
-            units = [slot.units.popleft() for _ in range(COUNT.unpack_from(body)[0])]
-            slot.n_given -= len(units)
+            n_units, n_at = REST.unpack_from(body)
+            is_at = [slot.units.popleft() for _ in range(n_at)]
+            units = [slot.units.popleft() for _ in range(n_units)]
+            slot.units.extendleft(is_at)
+            slot.n_given -= n_units
+            slot.is_recalled = bool(is_at)
             self._events.append(Unbegun(units))
         else:
             unit = slot.units[0]

@@ -40,6 +40,9 @@ class Process:
     def is_recalled(self) -> bool:
         return self._connection.poll() and self._connection.recv_bytes() == RECALL
 
+    def has_orders(self) -> bool:
+        return self._connection.poll()
+
     def begin(self, n_units: int = 1, ago_s: float = 0.0) -> None:
         """Begin units one after the other, the last of them some time ago."""
         self.n_begun += n_units
@@ -54,9 +57,10 @@ class Process:
         self._connection.send_bytes(FAILURE + b"ValueError: no")
         del self.units[0]
 
-    def give_back(self) -> None:
-        self._connection.send_bytes(RETURNED + struct.pack("<q", len(self.units)))
-        self.units.clear()
+    def give_back(self, n_at: int = 0) -> None:
+        """Return units, but for one if it is at that."""
+        self._connection.send_bytes(RETURNED + struct.pack("<qq", len(self.units) - n_at, n_at))
+        del self.units[n_at:]
 
     def die(self, exitcode: int = -9) -> None:
         self.exitcode = exitcode
@@ -270,6 +274,31 @@ def test_what_waits_behind_a_slow_unit_is_called_back_once(busy: Rank) -> None:
     assert second == Unbegun(list(range(103, 110)))
     busy.pool.submit([5])
     assert busy.last.take() == [5]
+
+
+def test_a_slot_gets_nothing_to_wait_behind_a_slow_unit(busy: Rank) -> None:
+    busy.last.begin(1, ago_s=SLOW)
+    busy.look()
+    assert busy.last.is_recalled()
+    busy.last.give_back(n_at=1)
+    assert busy.poll() == [Unbegun(list(range(103, 110)))]
+    busy.pool.submit([5, 6])
+    busy.look()
+    assert not busy.last.has_orders()
+    busy.last.bring(1)
+    busy.poll()
+    assert busy.last.take() == [5, 6]
+
+
+def test_who_dies_at_a_slow_unit_is_charged_with_it_after_it_has_returned_what_waited(busy: Rank) -> None:
+    busy.last.begin(1, ago_s=SLOW)
+    busy.look()
+    busy.last.give_back(n_at=1)
+    busy.last.die()
+    first, second = busy.poll()
+    assert first == Unbegun(list(range(103, 110)))
+    assert isinstance(second, Failed)
+    assert second.unit == 102
 
 
 def test_a_slot_is_not_disturbed_that_has_nothing_waiting_or_is_fast(busy: Rank) -> None:
