@@ -131,6 +131,16 @@ def test_slow_results_are_sent_at_once(played: Callable[..., Played]) -> None:
     assert timers[1] == GATHER_SECONDS
 
 
+def test_a_slot_says_how_long_what_it_sends_took(played: Callable[..., Played]) -> None:
+    slot = played(order([0, 1, 2]), order([3]))
+    slot.seconds = lambda unit: (unit + 1) * FAST
+    sent: list[bytes] = []
+    slot.rank.send_bytes = sent.append  # type: ignore[method-assign]
+    slot.serve()
+    found = [struct.unpack_from("<qd", message, 1) for message in sent]
+    assert found == [(3, pytest.approx(6 * FAST)), (1, pytest.approx(4 * FAST))]
+
+
 def test_what_waits_is_sent_while_one_takes_longer_than_expected(played: Callable[..., Played]) -> None:
     slot = played(order([0, 1, 2, 3]))
     slot.during = lambda unit: slot.alarm() if unit == 2 else None
