@@ -65,6 +65,8 @@ class Parcel:
     ----------
     n_records : int
         How many there are.
+    seconds : float
+        That they took together.
     """
 
     def __init__(self, dtype: np.dtype[np.void], slot: int) -> None:
@@ -83,7 +85,7 @@ class Parcel:
         """Where they begin in a record; from the second on, its last two fields are what a checksum is about."""
         self._series: list[bytes] = []
         self._n_series_bytes = 0
-        self.n_records = 0
+        self.n_records, self.seconds = 0, 0.0
 
     @property
     def is_full(self) -> bool:
@@ -106,7 +108,7 @@ class Parcel:
             self._series_bytes[index] = sizes
             self._series += outcome.series
             self._n_series_bytes += sum(sizes)
-        self.n_records = index + 1
+        self.n_records, self.seconds = index + 1, self.seconds + outcome.elapsed_s
 
     def _checksum(self, index: int, series: Sequence[bytes]) -> int:
         """See `records.checksum`; of a record where it lies."""
@@ -123,4 +125,4 @@ class Parcel:
 
     def clear(self) -> None:
         """Begin anew."""
-        self._series, self._n_series_bytes, self.n_records = [], 0, 0
+        self._series, self._n_series_bytes, self.n_records, self.seconds = [], 0, 0, 0.0

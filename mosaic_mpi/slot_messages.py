@@ -13,8 +13,11 @@ import numpy as np
 
 READY, RESULTS, FAILURE, RETURNED, UNFIT = b"I", b"R", b"F", b"B", b"X"
 """First byte of what a slot sends: ready, results, an exception, units that it has not begun, unable to start."""
-COUNT = struct.Struct("<q")
-"""After `RESULTS`: how many records follow, and then their series; after `RETURNED`: how many units."""
+WORK = struct.Struct("<qd")
+"""After `RESULTS`: how many records follow, and then their series; seconds that they took together, by the slot's
+clock: messages that wait for a rank that stood still come all at once, which says nothing of how long they took."""
+REST = struct.Struct("<qq")
+"""After `RETURNED`: how many units, and how many, 0 or 1, it is at, which came before them."""
 RECALL = b""
 """To a slot: return what has not been begun."""
 GATHER_SECONDS = 0.05

@@ -24,7 +24,7 @@ from multiprocessing.context import ForkServerProcess
 from mosaic_mpi import fork_server, logbook, slot_process
 from mosaic_mpi.errors import EngineError
 from mosaic_mpi.logbook import Logbook
-from mosaic_mpi.slot_messages import COUNT, GATHER_SECONDS, READY, RECALL, RESULTS, RETURNED, UNFIT, order
+from mosaic_mpi.slot_messages import GATHER_SECONDS, READY, RECALL, REST, RESULTS, RETURNED, UNFIT, WORK, order
 
 _FAST_SECONDS = 0.25
 """Below this a slot gets its next units before it asks, so that it does not wait for the rank: …"""
@@ -91,6 +91,9 @@ class _Slot:
     """Last message of it, or when it was given something to do after that."""
     ready: bool = False
     is_recalled: bool = False
+    """Whether it was told to return what waits behind a slow unit, and is at that still, as far as is known."""
+    suspect: int | None = None
+    """How many units it had begun when the last seemed to take too long."""
     overdue: tuple[int, float] | None = None
     """How many units it had begun when it was killed because the last took too long, and the limit."""
 
@@ -205,7 +208,7 @@ class SlotPool:
         if not self._backlog:
             return
         depth = self._depth
-        free = [slot for slot in self._slots if slot.ready and len(slot.units) <= depth // 2]
+        free = [slot for slot in self._slots if slot.ready and not slot.is_recalled and len(slot.units) <= depth // 2]
         free.sort(key=lambda slot: len(slot.units))
         for n_before, slot in enumerate(free):
             share = -(-len(self._backlog) // (len(free) - n_before))
@@ -225,7 +228,6 @@ class SlotPool:
             slot.since = time.monotonic()
         slot.units.extend(units)
         slot.n_given += len(units)
-        slot.is_recalled = False
         with contextlib.suppress(OSError):  # it just died: its pipe says so next, and its units are seen to there
             slot.connection.send_bytes(order(units))
 
@@ -245,27 +247,31 @@ class SlotPool:
             return
         if kind == UNFIT:
             raise EngineError(f"a slot cannot start:\n{bytes(body).decode()}")
-        now = time.monotonic()
+        slot.is_recalled = False
         if kind == RESULTS:
-            n_records = self._answered(slot, COUNT.unpack_from(body)[0])
-            self._learn(now - slot.since, n_records)
-            self._events.append(Finished(n_records, body[COUNT.size :]))
+            n_records, elapsed_s = WORK.unpack_from(body)
+            self._answered(slot, n_records)
+            self._learn(elapsed_s, n_records)
+            self._events.append(Finished(n_records, body[WORK.size :]))
         elif kind == RETURNED:
-            units = [slot.units.popleft() for _ in range(COUNT.unpack_from(body)[0])]
-            slot.n_given -= len(units)
+            n_units, n_at = REST.unpack_from(body)
+            is_at = [slot.units.popleft() for _ in range(n_at)]
+            units = [slot.units.popleft() for _ in range(n_units)]
+            slot.units.extendleft(is_at)
+            slot.n_given -= n_units
+            slot.is_recalled = bool(is_at)
             self._events.append(Unbegun(units))
         else:
             unit = slot.units[0]
             self._answered(slot, 1)
             self._events.append(Failed(unit, "exception", bytes(body).decode()))
-        slot.since = now
+        slot.since = time.monotonic()
         self._starts_in_vain = 0
 
-    def _answered(self, slot: _Slot, n_units: int) -> int:
+    def _answered(self, slot: _Slot, n_units: int) -> None:
         for _ in range(n_units):
             slot.units.popleft()
         slot.n_answered += n_units
-        return n_units
 
     def _n_until_worn(self, slot: _Slot) -> int:
         """Units that a slot may still be given before it is replaced."""
@@ -333,8 +339,10 @@ class SlotPool:
             is_at_one = n_begun > slot.n_answered
             elapsed_s = now - (self._logbook.began_at(slot.index) if is_at_one else slot.since)
             if elapsed_s > self._limit_s:
-                slot.overdue = n_begun, self._limit_s
-                slot.process.kill()
+                if slot.suspect == n_begun:  # else it may only have waited to send, while this rank stood still
+                    slot.overdue = n_begun, self._limit_s
+                    slot.process.kill()
+                slot.suspect = n_begun
             elif elapsed_s > _FAST_SECONDS:
                 self._recall(slot)
 

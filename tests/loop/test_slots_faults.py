@@ -112,6 +112,14 @@ def test_a_hang_among_fast_simulations_is_ended_alone_and_what_came_before_is_no
     assert times == {sim_id: 1 + (sim_id == 700) for sim_id in range(1, 1501)}
 
 
+def test_what_waits_behind_a_hang_need_not_wait_for_its_end(cli: Cli, arguments: tuple[str, ...]) -> None:
+    options = ("--n-simulations", "1500", "--slots", "2", "--simulation-timeout", "600")
+    process = cli.start(*arguments, *options, fake="seconds=0.001,hang=700")
+    path = cli.folder / "r.h5"
+    wait_until(lambda: path.exists() and summarise(str(path)).completed == 1499, "all others", 60)
+    assert process.poll() is None
+
+
 def test_a_kill_costs_what_ran_and_what_was_not_sent_is_run_again(cli: Cli, arguments: tuple[str, ...]) -> None:
     """A slot that is stuck in C cannot send what it has finished before; nobody is charged for that."""
     trouble, log = cli.folder / "trouble", cli.folder / "begun"

@@ -121,11 +121,24 @@ def test_results_wait_for_one_another_for_a_moment_only(played: Callable[..., Pl
 
 
 def test_slow_results_are_sent_at_once(played: Callable[..., Played]) -> None:
-    slot = played(order([0, 1, 2]))
+    slot = played(order([0]), order([1, 2]))
+    timers: list[float] = []
     slot.seconds = lambda unit: SLOW
-    expected = ["waits", *(entry for n in (1, 2, 3) for entry in (f"begins {n}", (RESULTS, 1))), "waits"]
-    assert slot.serve() == expected
-    assert not slot.timer, "nothing ever waited"
+    slot.during = lambda unit: timers.append(slot.timer)
+    first, second, third = ((f"begins {n}", (RESULTS, 1)) for n in (1, 2, 3))
+    assert slot.serve() == ["waits", *first, "waits", *second, *third, "waits"]
+    assert timers[0] == 0, "nothing waited"
+    assert timers[1] == GATHER_SECONDS
+
+
+def test_a_slot_says_how_long_what_it_sends_took(played: Callable[..., Played]) -> None:
+    slot = played(order([0, 1, 2]), order([3]))
+    slot.seconds = lambda unit: (unit + 1) * FAST
+    sent: list[bytes] = []
+    slot.rank.send_bytes = sent.append  # type: ignore[method-assign]
+    slot.serve()
+    found = [struct.unpack_from("<qd", message, 1) for message in sent]
+    assert found == [(3, pytest.approx(6 * FAST)), (1, pytest.approx(4 * FAST))]
 
 
 def test_what_waits_is_sent_while_one_takes_longer_than_expected(played: Callable[..., Played]) -> None:
@@ -160,11 +173,12 @@ def test_the_alarm_leaves_a_record_alone_that_is_being_written(played: Callable[
     assert slot.serve() == ["waits", *begins(1, 3), (RESULTS, 3), "waits"]
 
 
-def test_a_timer_that_has_nothing_to_send_stops(played: Callable[..., Played]) -> None:
+def test_a_slot_that_waits_for_orders_has_no_timer(played: Callable[..., Played]) -> None:
     slot = played(order([0, 1]))
+    timers: list[float] = []
+    slot.during = lambda unit: timers.append(slot.timer)
     slot.serve()
-    assert slot.timer
-    slot.alarm()
+    assert timers == [GATHER_SECONDS, GATHER_SECONDS]
     assert not slot.timer
 
 
@@ -192,6 +206,21 @@ def test_what_is_recalled_is_given_back_after_the_results(played: Callable[..., 
     slot.seconds = lambda unit: SLOW if unit == 3 else FAST
     expected = ["waits", *begins(1, 4), (RESULTS, 4), (RETURNED, 2), "waits", *begins(5, 5), (RESULTS, 1), "waits"]
     assert slot.serve() == expected
+
+
+def test_what_waits_behind_a_slow_one_is_given_back_meanwhile(played: Callable[..., Played]) -> None:
+    slot = played(order(list(range(6))))
+
+    def recall(unit: int) -> None:
+        if unit == 2:
+            slot.alarm()
+            assert slot.log[-1] == (RESULTS, 2)
+            slot.rank.early.append(RECALL)
+            slot.alarm()
+            assert slot.log[-1] == (RETURNED, 3)
+
+    slot.during = recall
+    assert slot.serve() == ["waits", *begins(1, 3), (RESULTS, 2), (RETURNED, 3), (RESULTS, 1), "waits"]
 
 
 def test_an_order_that_comes_early_is_run_after_the_first(played: Callable[..., Played]) -> None:

@@ -40,22 +40,27 @@ class Process:
     def is_recalled(self) -> bool:
         return self._connection.poll() and self._connection.recv_bytes() == RECALL
 
+    def has_orders(self) -> bool:
+        return self._connection.poll()
+
     def begin(self, n_units: int = 1, ago_s: float = 0.0) -> None:
         """Begin units one after the other, the last of them some time ago."""
         self.n_begun += n_units
         self._logbook.begin(self._index, self.n_begun, time.monotonic() - ago_s)
 
     def bring(self, n_records: int) -> None:
-        self._connection.send_bytes(RESULTS + struct.pack("<q", n_records) + bytes(n_records))
+        """Send results of simulations that were fast."""
+        self._connection.send_bytes(RESULTS + struct.pack("<qd", n_records, n_records * FAST) + bytes(n_records))
         del self.units[:n_records]
 
     def fail(self) -> None:
         self._connection.send_bytes(FAILURE + b"ValueError: no")
         del self.units[0]
 
-    def give_back(self) -> None:
-        self._connection.send_bytes(RETURNED + struct.pack("<q", len(self.units)))
-        self.units.clear()
+    def give_back(self, n_at: int = 0) -> None:
+        """Return units, but for one if it is at that."""
+        self._connection.send_bytes(RETURNED + struct.pack("<qq", len(self.units) - n_at, n_at))
+        del self.units[n_at:]
 
     def die(self, exitcode: int = -9) -> None:
         self.exitcode = exitcode
@@ -199,12 +204,32 @@ def test_a_unit_is_overdue_by_the_time_since_it_began(ranks: Callable[..., Rank]
     assert not first.was_killed
     first.begin(1, ago_s=6.0)
     rank.look()
+    rank.look()
     assert first.was_killed
     (event,) = rank.poll()
     assert event == Failed(3, "timeout", "took longer than 5 s and was ended")
     rank.poll()
     assert rank.last is not first
     assert rank.last.take() == [1, 2, 4]
+
+
+def test_a_slot_that_could_not_send_while_its_rank_stood_still_is_not_overdue(ranks: Callable[..., Rank]) -> None:
+    """Its pipe was full, and it has not come to send the rest when the rank has read that."""
+    rank = ranks(timeout_s=5.0)
+    rank.learn(FAST)
+    rank.pool.submit(list(range(9)))
+    slot = rank.last
+    slot.take()
+    slot.begin(4)
+    slot.bring(2)
+    slot.begin(1, ago_s=6.0)
+    assert [type(event) for event in rank.look()] == [Finished]
+    slot.bring(3)
+    slot.begin(1, ago_s=5.5)
+    assert [type(event) for event in rank.look()] == [Finished]
+    assert not slot.was_killed
+    rank.look()
+    assert slot.was_killed
 
 
 @pytest.mark.parametrize("n_begun", [0, 1])
@@ -229,6 +254,8 @@ def test_a_unit_that_begins_just_before_the_kill_is_not_charged_nor_is_the_one_b
 
     monkeypatch.setattr(slot, "kill", a_moment_late)
     rank.look()
+    rank.look()
+    assert slot.was_killed
     assert rank.poll() == []
     rank.poll()
     assert rank.last.take() == [1, 2, 3]
@@ -247,6 +274,31 @@ def test_what_waits_behind_a_slow_unit_is_called_back_once(busy: Rank) -> None:
     assert second == Unbegun(list(range(103, 110)))
     busy.pool.submit([5])
     assert busy.last.take() == [5]
+
+
+def test_a_slot_gets_nothing_to_wait_behind_a_slow_unit(busy: Rank) -> None:
+    busy.last.begin(1, ago_s=SLOW)
+    busy.look()
+    assert busy.last.is_recalled()
+    busy.last.give_back(n_at=1)
+    assert busy.poll() == [Unbegun(list(range(103, 110)))]
+    busy.pool.submit([5, 6])
+    busy.look()
+    assert not busy.last.has_orders()
+    busy.last.bring(1)
+    busy.poll()
+    assert busy.last.take() == [5, 6]
+
+
+def test_who_dies_at_a_slow_unit_is_charged_with_it_after_it_has_returned_what_waited(busy: Rank) -> None:
+    busy.last.begin(1, ago_s=SLOW)
+    busy.look()
+    busy.last.give_back(n_at=1)
+    busy.last.die()
+    first, second = busy.poll()
+    assert first == Unbegun(list(range(103, 110)))
+    assert isinstance(second, Failed)
+    assert second.unit == 102
 
 
 def test_a_slot_is_not_disturbed_that_has_nothing_waiting_or_is_fast(busy: Rank) -> None:
@@ -286,6 +338,19 @@ def test_units_given_back_do_not_wear_a_slot_out(ranks: Callable[..., Rank]) -> 
     rank.poll()
     assert slot.was_killed
     assert rank.last is not slot
+
+
+def test_results_that_waited_for_a_rank_that_stood_still_do_not_look_fast(ranks: Callable[..., Rank]) -> None:
+    """They come all at once then; a slot would be given thousands, and other slots wait for some."""
+    rank = ranks()
+    rank.learn(FAST)
+    rank.pool.submit(list(range(5000)))
+    assert len(rank.last.take()) == 100
+    rank.last.begin(91)
+    for _ in range(9):
+        rank.last.bring(10)
+    rank.poll()
+    assert len(rank.last.take()) == 90
 
 
 def test_orders_that_nobody_has_read_fit_into_the_pipe(ranks: Callable[..., Rank]) -> None:
