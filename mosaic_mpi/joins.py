@@ -44,7 +44,7 @@ class Joins:
         """Where there is room for another simulation."""
         self._places: dict[int, int] = {}
         """Where that of a row is."""
-        self._series: dict[int, list[list[bytes]]] = {}
+        self._series: dict[int, list[list[memoryview]]] = {}
         """Channels of each iteration, by place, where any are saved."""
 
     def __len__(self) -> int:
@@ -179,7 +179,8 @@ def seal(records: NDArray[np.void], series: Sequence[bytes]) -> None:
     records["checksum"] = checksums.view(np.int32)
 
 
-def _channels(sizes: NDArray[np.int64], data: memoryview) -> list[bytes]:
+def _channels(sizes: NDArray[np.int64], data: memoryview) -> list[memoryview]:
     """The channels of an iteration, apart and of their own: the message that they came in is let go."""
     ends = np.cumsum(sizes).tolist()
-    return [bytes(data[end - size : end]) for end, size in zip(ends, sizes.tolist(), strict=True)]
+    own = memoryview(bytes(data))
+    return [own[end - size : end] for end, size in zip(ends, sizes.tolist(), strict=True)]
