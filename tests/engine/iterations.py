@@ -9,9 +9,12 @@ Stock does not import mosaic_mpi; the others keep one model for as long as the v
 
 import hashlib
 import json
+import os
 import pickle
 import sys
 from pathlib import Path
+
+os.environ["NUMBA_THREADING_LAYER"] = "workqueue"  # as in slots: with GNU OpenMP, no child of this could live
 
 import numpy as np
 

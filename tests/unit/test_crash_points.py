@@ -174,7 +174,7 @@ class Truth:
             for j in range(plan.n_iterations)
         ]
         shape = plan.channels[0].shape
-        drawn = [(generator.random(), generator.poisson(3, shape).astype(np.int32))[1] for generator in generators]
+        drawn = [generator.poisson(3, shape).astype(np.int32) for generator in generators]
         self._series = np.array(drawn).reshape(plan.n_simulations, plan.n_iterations, *shape)
 
     def check(self, path: Path, must: set[int]) -> set[int]:
