@@ -34,8 +34,9 @@ class PlayedResults:
         self.records = np.zeros(N_RECORDS, dtype)
         self.records["parameters"] = generator.random(self.records["parameters"].shape)
         self.records["iteration_likelihood"] = -generator.random(self.records["iteration_likelihood"].shape)
-        for number in range(N_RECORDS):
-            seal(self.records[number : number + 1].reshape(()), self.series(number))
+        channels = [self.series(number) for number in range(N_RECORDS)]
+        self.records["series_bytes"] = [[len(data) for data in each] for each in channels]
+        seal(self.records, [b"".join(each) for each in channels])
 
     def series(self, number: int) -> list[bytes]:
         """Compressed channels of a record."""

@@ -11,9 +11,10 @@ import pytest
 from helpers import Cli
 from witness import Witness
 
-# Started in the background by a script, this process ignores SIGINT, and what it starts would as well: a person at a
-# terminal, whom the tests play, does not find it so.
+# Started in the background by a script, this process ignores SIGINT, and under nohup SIGHUP; what it starts would as
+# well: a person at a terminal, whom the tests play, does not find it so.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
