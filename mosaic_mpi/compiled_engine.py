@@ -21,7 +21,7 @@ from mosaic_mpi.compiled import self_check
 from mosaic_mpi.compiled.build import build
 from mosaic_mpi.compiled.model import Advance, loop_arguments
 
-_NUMPYS = ("2.0", "2.1", "2.2", "2.3", "2.4")
+_NUMPYS = ("2.4",)
 """Versions of NumPy with which the loop was compared with the engine's own."""
 _CHECK_SECONDS = 120.0
 _MAX_TEXT = 300
