@@ -20,6 +20,7 @@ from mosaic_mpi import engine, environment
 from mosaic_mpi.compiled import self_check
 from mosaic_mpi.compiled.build import build
 from mosaic_mpi.compiled.model import Advance, loop_arguments
+from mosaic_mpi.lifeline import tie_to_parent
 
 _NUMPYS = ("2.4",)
 """Versions of NumPy with which the loop was compared with the engine's own."""
@@ -77,6 +78,7 @@ _NOTHING = "nothing"
 
 def _answer(check: Callable[[], str | None], writer: int) -> NoReturn:
     """In the child: check, tell, and end without a word to anybody else."""
+    tie_to_parent()
     try:
         found = check() or _NOTHING
     except BaseException as error:
