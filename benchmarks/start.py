@@ -84,10 +84,10 @@ def has_imported(pid: int) -> bool:
 def rank(n_slots: int, locations: list[str] | None) -> dict[str, Any]:
     """Child: be a rank of a run with so many slots, and say what it took."""
     began = float(os.environ["BENCHMARK_BEGAN"])
-    from mosaic_mpi import environment, fork_server
+    from mosaic_mpi import engine_choice, environment, fork_server
 
     environment.use_one_thread()
-    fork_server.start_fork_server("mosaic_mpi.engine")
+    fork_server.start_fork_server(engine_choice.preload_module(engine_choice.AUTO))
     import numpy as np
 
     from mosaic_mpi.plan_inputs import PlanOptions, load_plan

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import select
 import signal
 from collections.abc import Callable
-from typing import Any
+from typing import NoReturn
 
 import numpy as np
 
@@ -21,10 +20,12 @@ from mosaic_mpi import engine, environment
 from mosaic_mpi.compiled import self_check
 from mosaic_mpi.compiled.build import build
 from mosaic_mpi.compiled.model import Advance, loop_arguments
+from mosaic_mpi.lifeline import tie_to_parent
 
-_NUMPYS = ("2.0", "2.1", "2.2", "2.3", "2.4")
+_NUMPYS = ("2.4",)
 """Versions of NumPy with which the loop was compared with the engine's own."""
 _CHECK_SECONDS = 120.0
+_MAX_TEXT = 300
 
 
 def find_loop() -> tuple[Advance | None, str]:
@@ -60,23 +61,31 @@ def in_child(check: Callable[[], str | None]) -> str | None:
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        try:
-            found: Any = check()
-        except BaseException as error:
-            found = f"{type(error).__name__}: {error}"
-        with contextlib.suppress(OSError):
-            os.write(writer, pickle.dumps(found)[: select.PIPE_BUF])
-        os._exit(0)
+        _answer(check, writer)
     os.close(writer)
     with open(reader, "rb") as pipe:
         if not select.select([pipe], [], [], _CHECK_SECONDS)[0]:
             os.kill(child, signal.SIGKILL)
-        answer = pipe.read()
+        answer = pipe.read().decode(errors="replace")
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if not answer:
         return f"its process ended by {signal.Signals(-status).name}" if status < 0 else f"it ended with {status}"
-    found = pickle.loads(answer)
-    return None if found is None else str(found)
+    return None if answer == _NOTHING else answer
+
+
+_NOTHING = "nothing"
+
+
+def _answer(check: Callable[[], str | None], writer: int) -> NoReturn:
+    """In the child: check, tell, and end without a word to anybody else."""
+    tie_to_parent()
+    try:
+        found = check() or _NOTHING
+    except BaseException as error:
+        found = f"{type(error).__name__}: {error}"
+    with contextlib.suppress(OSError):
+        os.write(writer, found[:_MAX_TEXT].encode())
+    os._exit(0)
 
 
 advance, reason = find_loop()

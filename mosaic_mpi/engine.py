@@ -23,7 +23,7 @@ from laser.core import random as engine_random
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mosaic_mpi.likelihood import dispersion
+from mosaic_mpi.likelihood import remembered_dispersion
 from mosaic_mpi.plan import Channel
 from mosaic_mpi.prepared_model import DERIVED_CHANNELS, PreparedModel, single_draws_agree
 
@@ -68,8 +68,8 @@ def quieten() -> None:
 
 
 def sum_as_r_does() -> None:
-    """Have the scorer take its dispersions from `mosaic_mpi.likelihood.dispersion`, for agreement with MOSAIC."""
-    scoring.nb_size_from_obs_weighted = dispersion
+    """Have the scorer take its dispersions from `mosaic_mpi.likelihood`, for agreement with MOSAIC."""
+    scoring.nb_size_from_obs_weighted = remembered_dispersion
 
 
 class Iterations(Protocol):

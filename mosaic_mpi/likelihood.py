@@ -6,6 +6,7 @@ weights of locations. Knows no engine: the scorer is handed in.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
@@ -202,6 +203,20 @@ def dispersion(x: Matrix, w: Matrix, k_min: float = 3, k_max: float = 1e5) -> fl
     if not (math.isfinite(mean) and math.isfinite(variance) and 0 < mean < variance):
         return math.inf
     return min(max(mean * mean / (variance - mean), k_min), k_max)
+
+
+def remembered_dispersion(x: Matrix, w: Matrix, k_min: float = 3, k_max: float = 1e5) -> float:
+    """Return `dispersion`, which the scorer asks for anew with every iteration: observations stay the same."""
+    return _dispersion_of(_as_bytes(x), _as_bytes(w), k_min, k_max)
+
+
+@functools.lru_cache(maxsize=1024)
+def _dispersion_of(x: bytes, w: bytes, k_min: float, k_max: float) -> float:
+    return dispersion(np.frombuffer(x), np.frombuffer(w), k_min, k_max)
+
+
+def _as_bytes(values: Matrix) -> bytes:
+    return np.asarray(values, np.float64).tobytes()
 
 
 def _extended_sum(values: Matrix) -> float:

@@ -5,13 +5,13 @@ a component, in the engine's order and under its name, on the engine's arrays an
 numbers come from NumPy's own functions and powers and exponentials from NumPy's own loops, called by address, since
 others differ in the last bit.
 
-- `draws.py`, `ufunc_loops.py`: NumPy's compiled code, by address
-- `people.py`, `transmission.py`: the components
+- `draws.py`, `ufunc_calls.py`: NumPy's compiled code, by address
+- `components/`: a module a component
 - `loop.py`: their order
-- `state.py`: the arrays of a model, in the form in which the loop takes them
+- `inputs.py`, `rows.py`: the arrays of a model, looked at once, and their rows in compiled code
 - `model.py`: a prepared model that is advanced by the loop
-- `cache.py`, `build.py`: compiled once, kept on disk
-- `guard.py`, `self_check.py`: whether all this may be used here
+- `build.py`: compiled once, kept on disk
+- `self_check.py`: its numbers beside the engine's own
 
-Nothing here imports the engine: `mosaic_mpi.engine` hands its objects in.
+Nothing here imports the engine: `mosaic_mpi.engine` hands its objects in. `mosaic_mpi.compiled_engine` decides.
 """

@@ -92,18 +92,24 @@ def _digest() -> str:
     """Of everything that decides the code, the kind of processor included: directories may be shared by hosts."""
     versions = (numba.__version__, llvmlite.__version__, platform.python_version(), platform.machine())
     processor = (llvmlite.binding.get_host_cpu_name(), llvmlite.binding.get_host_cpu_features().flatten())
-    digest = hashlib.sha256(repr((versions, processor)).encode())
+    installed = (loop.__file__, os.stat(loop.__file__).st_mtime_ns)  # by which Numba tells whether code is stale
+    digest = hashlib.sha256(repr((versions, processor, installed)).encode())
     for source in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(source.name.encode() + source.read_bytes())
     return digest.hexdigest()[:24]
 
 
+def _is_kept(folder: Path) -> bool:
+    """Whether there is code in a folder; Numba puts it there last, and whole."""
+    return any(folder.rglob("*.nbc"))
+
+
 @contextlib.contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Wait, within reason, until no other process compiles into this folder; its death ends its turn."""
+    """Wait, within reason, until the code is there or no other process compiles it; its death ends its turn."""
     with (folder / "lock").open("w") as file:
         deadline = time.monotonic() + _WAIT_SECONDS
-        while time.monotonic() < deadline:
+        while not _is_kept(folder) and time.monotonic() < deadline:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break

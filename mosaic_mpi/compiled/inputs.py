@@ -2,7 +2,7 @@
 
 Owns what the loop presumes of them: dtype, shape and order in memory. A model that is made otherwise is refused, to
 be run by the engine's own loop. The frames' arrays are the engine's own, so that what the loop writes is where the
-engine's components and results look for it.
+engine's components and results look for it. The loop is handed addresses; what they stand for is kept alive here.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Int = NDArray[np.int32]
-Float = NDArray[np.float32]
-Double = NDArray[np.float64]
+from mosaic_mpi.compiled.rows import Floats, Ints
+from mosaic_mpi.compiled.ufunc_calls import UfuncCalls
 
 COMPARTMENTS = ("S", "E", "Isym", "Iasym", "R", "V1", "V2")
 
@@ -24,7 +23,7 @@ class UnsupportedError(Exception):
 
 
 class Inputs:
-    """What components take of a model that is set up and not yet run.
+    """What components take of a model that is set up and not yet run; to live as long as the loop may run.
 
     Every method raises `UnsupportedError` where something is not as expected.
 
@@ -32,10 +31,17 @@ class Inputs:
     ----------
     model : laser.cholera.metapop.model.Model
         With its components.
+
+    Attributes
+    ----------
+    calls : UfuncCalls
+        Of the components.
     """
 
     def __init__(self, model: Any) -> None:
         self._model, self._given = model, model.params
+        self._kept: list[NDArray[Any]] = []
+        self.calls = UfuncCalls()
         self.n_ticks, self.n_locations = model.params.nticks, len(model.params.location_name)
         if type(self.n_ticks) is not int:
             raise UnsupportedError(f"nticks is {type(self.n_ticks).__name__}, expected int")
@@ -43,35 +49,36 @@ class Inputs:
             raise UnsupportedError(f"{self.n_locations} locations: NumPy works on so many piece by piece")
         self._components = {type(component).__name__: component for component in model.instances}
 
-    def people(self, name: str) -> Int:
+    def keep(self, array: NDArray[Any]) -> int:
+        """Address of a contiguous array, which is kept."""
+        self._kept.append(array)
+        return array.ctypes.data
+
+    def people(self, name: str) -> Ints:
         """A compartment, shape (n_ticks + 1, n_locations)."""
-        array: Int = self._array(self._model.people, name, np.int32, self.n_ticks + 1)
-        return array
+        return self._array(self._model.people, name, np.int32, self.n_ticks + 1)
 
-    def counts(self, name: str, further: int = 1) -> Int:
+    def counts(self, name: str, further: int = 1) -> Ints:
         """Counts of `model.patches`, shape (n_ticks + further, n_locations)."""
-        array: Int = self._array(self._model.patches, name, np.int32, self.n_ticks + further)
-        return array
+        return self._array(self._model.patches, name, np.int32, self.n_ticks + further)
 
-    def levels(self, name: str, further: int = 1) -> Float:
+    def levels(self, name: str, further: int = 1) -> Floats:
         """Rates and levels of `model.patches`, shape (n_ticks + further, n_locations)."""
-        array: Float = self._array(self._model.patches, name, np.float32, self.n_ticks + further)
-        return array
+        return self._array(self._model.patches, name, np.float32, self.n_ticks + further)
 
-    def pairs(self, name: str) -> Float:
+    def pairs(self, name: str) -> Floats:
         """Numbers of `model.patches`, shape (n_locations, n_locations)."""
-        array: Float = self._array(self._model.patches, name, np.float32, self.n_locations)
-        return array
+        return self._array(self._model.patches, name, np.float32, self.n_locations)
 
-    def matrix(self, name: str) -> Float:
+    def matrix(self, name: str) -> NDArray[np.float32]:
         """A parameter, shape (n_ticks, n_locations)."""
         return self._copied(name, (self.n_ticks, self.n_locations))
 
-    def vector(self, name: str) -> Float:
+    def vector(self, name: str) -> NDArray[np.float32]:
         """A parameter, shape (n_locations,)."""
         return self._copied(name, (self.n_locations,))
 
-    def number_or_vector(self, name: str) -> Float:
+    def number_or_vector(self, name: str) -> NDArray[np.float32]:
         """A parameter that may be a number, shape (), or one a location, shape (n_locations,)."""
         if isinstance(getattr(self._given, name), np.ndarray):
             return self.vector(name)
@@ -103,14 +110,14 @@ class Inputs:
             raise UnsupportedError(f"nu_jt_sources is {names!r}")
         return np.array(sources, np.int64)
 
-    def _array(self, frame: Any, name: str, dtype: type, n_rows: int) -> Any:
+    def _array(self, frame: Any, name: str, dtype: type, n_rows: int) -> int:
         array = getattr(frame, name)
         _refuse_other(name, array, dtype, (n_rows, self.n_locations))
         if not array.flags.carray:
             raise UnsupportedError(f"{name} does not lie in memory row by row, to be written to")
-        return array
+        return self.keep(array)
 
-    def _copied(self, name: str, shape: tuple[int, ...]) -> Float:
+    def _copied(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """A parameter's array, row by row; its own may be in another order, or not to be written to."""
         array = getattr(self._given, name)
         _refuse_other(name, array, np.float32, shape)

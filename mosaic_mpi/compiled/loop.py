@@ -20,7 +20,6 @@ from mosaic_mpi.compiled.components import (
     vaccinated,
 )
 from mosaic_mpi.compiled.inputs import Inputs
-from mosaic_mpi.compiled.ufunc_calls import UfuncCalls
 
 
 class State(NamedTuple):
@@ -37,31 +36,23 @@ class State(NamedTuple):
     environmental: environmental.Environmental
 
 
-def state_of(model: Any, calls: UfuncCalls) -> State:
-    """Return what the loop takes of a model that is set up and not yet run.
-
-    Parameters
-    ----------
-    model : laser.cholera.metapop.model.Model
-        With its components.
-    calls : UfuncCalls
-        To live as long as the state.
+def state_of(inputs: Inputs) -> State:
+    """Return what the loop takes of a model.
 
     Raises
     ------
     UnsupportedError
         Anything is otherwise than expected.
     """
-    inputs = Inputs(model)
     return State(
         susceptible.take(inputs),
         exposed.take(inputs),
         recovered.take(inputs),
-        infectious.take(inputs, calls),
+        infectious.take(inputs),
         vaccinated.take(inputs),
         census.take(inputs),
-        humantohuman.take(inputs, calls),
-        envtohuman.take(inputs, calls),
+        humantohuman.take(inputs),
+        envtohuman.take(inputs),
         environmental.take(inputs),
     )
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from mosaic_mpi.compiled.draws import Drawing
+from mosaic_mpi.compiled.inputs import Inputs
 from mosaic_mpi.compiled.loop import state_of
-from mosaic_mpi.compiled.ufunc_calls import UfuncCalls
 from mosaic_mpi.prepared_model import PreparedModel
 
 Advance = Callable[..., bool]
@@ -22,7 +22,7 @@ def loop_arguments(model: Any) -> tuple[Any, ...]:
     UnsupportedError
         The loop was not made for such a model.
     """
-    return (Drawing().by(model.prng), model.params.nticks, *state_of(model, UfuncCalls()))
+    return (Drawing().by(model.prng), model.params.nticks, *state_of(Inputs(model)))
 
 
 class CompiledModel(PreparedModel):
@@ -47,8 +47,8 @@ class CompiledModel(PreparedModel):
         self, advance: Advance, model: Any, reseed: Callable[[int], Any], view: Callable[[Any], Any], derived: bool
     ) -> None:
         super().__init__(model, reseed, view, derived)
-        self._compiled, self._drawing, self._calls = advance, Drawing(), UfuncCalls()
-        self._state = state_of(model, self._calls)
+        self._compiled, self._drawing, self._inputs = advance, Drawing(), Inputs(model)
+        self._state = state_of(self._inputs)
 
     def run(self, seed: int) -> Any:
         """See `PreparedModel.run`."""

@@ -21,18 +21,28 @@ _SEEDS = (1, 20240930)
 @functools.cache
 def configs() -> dict[str, dict[str, Any]]:
     """Configs as slots hand them to the engine, by what they are."""
-    return {"all countries": _all_countries(), "one country": _one_country()}
+    values = _first_days()
+    return {"all countries": _all_countries(values), "one country": _one_country(_only(values, "ETH"))}
 
 
-def _cut(locations: list[str] | None) -> dict[str, Any]:
-    config = load_config(None, locations)
-    values = dict(config.values)
-    values.pop("epidemic_peaks", None)
+def _first_days() -> dict[str, Any]:
+    """The bundled config, cut to so many days."""
+    config = load_config(None)
+    values = {key: value for key, value in config.values.items() if key != "epidemic_peaks"}
     for key, value in values.items():
-        if isinstance(value, np.ndarray) and value.ndim == 2:
+        if isinstance(value, np.ndarray):
             values[key] = np.asfortranarray(value[:, :N_DAYS])
     values["date_stop"] = config.dates[N_DAYS - 1]
     return values
+
+
+def _only(values: dict[str, Any], name: str) -> dict[str, Any]:
+    """A config cut to one location."""
+    n, j = len(values["location_name"]), values["location_name"].index(name)
+    return {
+        key: value[j : j + 1] if isinstance(value, np.ndarray | list) and len(value) == n else value
+        for key, value in values.items()
+    }
 
 
 def _changed(values: dict[str, Any], share_ill: float, mu_j_slope: float) -> dict[str, Any]:
@@ -54,9 +64,9 @@ def _changed(values: dict[str, Any], share_ill: float, mu_j_slope: float) -> dic
     }
 
 
-def _all_countries() -> dict[str, Any]:
+def _all_countries(values: dict[str, Any]) -> dict[str, Any]:
     """An epidemic in every other country, doses now and then, some rates that turn negative."""
-    values = _changed(_cut(None), share_ill=5e-3, mu_j_slope=0.7)
+    values = _changed(values, share_ill=5e-3, mu_j_slope=0.7)
     susceptible = np.array(values["S_j_initial"])
     values["a_1_j"] = [(-4.0 if j % 5 == 0 else 0.3) for j in range(len(susceptible))]
     values["nu_1_jt"] = _doses(susceptible, every=3, share=2e-3)
@@ -65,9 +75,9 @@ def _all_countries() -> dict[str, Any]:
     return engine_values(values)
 
 
-def _one_country() -> dict[str, Any]:
+def _one_country(values: dict[str, Any]) -> dict[str, Any]:
     """One location, with exponents and threshold as lists, more doses than people and hardly a reporting delay."""
-    values = _changed(_cut(["ETH"]), share_ill=3e-3, mu_j_slope=-0.4)
+    values = _changed(values, share_ill=3e-3, mu_j_slope=-0.4)
     susceptible = np.array(values["S_j_initial"])
     values["nu_1_jt"] = _doses(susceptible, every=7, share=0.5)
     values["nu_2_jt"] = _doses(susceptible, every=5, share=0.5)

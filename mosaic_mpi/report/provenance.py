@@ -28,7 +28,7 @@ def provenance(snapshot: Snapshot) -> dict[str, Any]:
     plan = {key: _plain(value) for key, value in summary.plan.items() if key != "likelihood"}
     hosts = sorted(summary.hosts)
     return {
-        "versions": summary.versions,
+        "versions": summary.versions | ({"loop over ticks": summary.engine} if summary.engine else {}),
         "plan": plan | {"fingerprint": header.fingerprint},
         "likelihood": {key: _plain(value) for key, value in summary.plan["likelihood"].items()},
         "starts": rows if not hidden else rows[:_FIRST] + rows[-_LAST:],

@@ -35,12 +35,12 @@ def test_hundreds_of_random_configs() -> None:
 
 
 def test_long_windows() -> None:
-    found = search("--iterations", "4", "--seed", "3", "--longest")
-    assert found["iterations"] == 4
+    found = search("--iterations", "2", "--seed", "3", "--longest")
+    assert found["iterations"] == 2
 
 
 @needs_mosaic
-@pytest.mark.parametrize(("locations", "n"), [("ETH", "3"), ("all", "1")])
+@pytest.mark.parametrize(("locations", "n"), [("ETH", "2"), ("all", "1")])
 def test_draws_of_mosaic_with_calibrated_suitability(locations: str, n: str) -> None:
     words = ("--iterations", "0", "--seed", "11", "--mosaic", n, "--shared", str(SHARED))
     found = search(*words, "--locations", locations)
@@ -49,13 +49,14 @@ def test_draws_of_mosaic_with_calibrated_suitability(locations: str, n: str) -> 
     assert found["likelihoods"] == int(n)
 
 
-@pytest.mark.parametrize("n_off", [1, 2, 3, 4])
-def test_other_processors(n_off: int) -> None:
-    """NumPy without its newest features, as on an older processor."""
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_other_processors(share: float) -> None:
+    """NumPy without its newest features, as on an older processor, and without all that it can do without."""
     from numpy._core import _multiarray_umath as core
 
     features = [name for name in core.__cpu_dispatch__ if core.__cpu_features__.get(name)]
-    if n_off > len(features):
-        pytest.skip(f"this processor has no {n_off} features that NumPy could do without")
-    found = search("--iterations", "40", "--seed", str(n_off), NPY_DISABLE_CPU_FEATURES=" ".join(features[-n_off:]))
+    off = features[len(features) - round(share * len(features)) :]
+    if not off:
+        pytest.skip("NumPy could do without nothing that this processor has")
+    found = search("--iterations", "40", "--seed", "4", NPY_DISABLE_CPU_FEATURES=" ".join(off))
     assert found["compiled"] > 10

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
+from mosaic_mpi import environment
 from mosaic_mpi.environment import Launcher, find_launcher, without_launcher
 
 BATCH = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_PROCID": "0", "SLURM_JOB_NUM_NODES": "2"}
@@ -79,3 +84,42 @@ def test_one_thread_is_asked_for_before_numpy_is_there() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout.split() == ["1", "workqueue"]
+
+
+def test_compiled_code_is_kept_on_the_node_unless_a_place_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MOSAIC_MPI_CACHE_DIR", raising=False)
+    assert environment.cache_directory() == Path(tempfile.gettempdir()) / f"mosaic_mpi-{os.getuid()}"
+    monkeypatch.setenv("MOSAIC_MPI_CACHE_DIR", "replaced")
+    monkeypatch.chdir(tmp_path)
+    environment.use_cache_directory("here")
+    assert environment.cache_directory() == tmp_path / "here"
+
+
+BASELINE = """
+from mosaic_mpi import environment
+environment.use_baseline_processor()
+import os, subprocess, sys
+print(subprocess.run([sys.executable, "-c", {ask!r}], capture_output=True, text=True, check=True).stdout)
+"""
+ASK = """
+import hashlib, math, struct
+from mosaic_mpi.processor import processor
+functions = (math.exp, math.log, math.log1p, math.expm1)
+values = [function(0.000731 * k + 1e-3) for k in range(20_000) for function in functions]
+print(processor(), hashlib.sha256(struct.pack(f"{len(values)}d", *values)).hexdigest(), sep="; ")
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the features are those of x86-64")
+def test_baseline_takes_features_from_numpy_and_the_c_library() -> None:
+    def told(code: str) -> list[str]:
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split(
+            "; "
+        )
+
+    native, baseline = told(ASK), told(BASELINE.format(ask=ASK))
+    assert baseline[0].split()[:2] in (["x86_64", "glibc"], ["x86_64"])
+    if "fma" in Path("/proc/cpuinfo").read_text() and native[0] != baseline[0]:
+        assert native[1] != baseline[1], "the C library has other functions for processors with FMA"

@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 
 from mosaic_mpi.control import LikelihoodSettings
-from mosaic_mpi.likelihood import collapse, derived_location_weights, dispersion, scored_window
+from mosaic_mpi.likelihood import (
+    collapse,
+    derived_location_weights,
+    dispersion,
+    remembered_dispersion,
+    scored_window,
+)
 
 FIRST = date(2023, 2, 1)
 
@@ -30,6 +36,18 @@ FIRST = date(2023, 2, 1)
 )
 def test_scored_window(settings: dict[str, object], expected: tuple[int, int]) -> None:
     assert scored_window(LikelihoodSettings(**settings), FIRST, 1155) == expected  # type: ignore[arg-type]
+
+
+def test_a_remembered_dispersion_is_the_dispersion() -> None:
+    rng = np.random.default_rng(7)
+    series = [rng.negative_binomial(4, 0.1, 60).astype(float) for _ in range(3)] + [np.full(60, np.nan), np.zeros(60)]
+    weights = [np.ones(60), rng.uniform(size=60), np.arange(60)]
+    for _ in range(2):
+        for x in series:
+            for w in weights:
+                assert remembered_dispersion(x, w, 1) == dispersion(x, w, 1)
+    assert remembered_dispersion(series[0], weights[0], 50) == 50
+    assert remembered_dispersion(series[0], weights[0], 1) < 50
 
 
 def test_a_single_case_has_infinite_dispersion_at_any_length() -> None:

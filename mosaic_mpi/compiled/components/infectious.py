@@ -7,20 +7,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mosaic_mpi.compiled.draws import binomial
-from mosaic_mpi.compiled.inputs import COMPARTMENTS, Double, Float, Inputs, Int
+from mosaic_mpi.compiled.inputs import COMPARTMENTS, Inputs
 from mosaic_mpi.compiled.njit import njit
-from mosaic_mpi.compiled.ufunc_calls import Call, UfuncCalls, run
+from mosaic_mpi.compiled.rows import Doubles, Floats, Ints, doubles, floats, ints
+from mosaic_mpi.compiled.ufunc_calls import Call, run
 
 
 class Symptomatic(NamedTuple):
     """What the component's first part takes."""
 
-    Isym: Int
-    R: Int
-    non_disease_deaths: Int
-    non_disease_death_prob_jt: Float
-    disease_deaths: Int
-    reported_deaths: Int
+    n: int
+    Isym: Ints
+    R: Ints
+    non_disease_deaths: Ints
+    non_disease_death_prob_jt: Floats
+    disease_deaths: Ints
+    reported_deaths: Ints
     delta_reporting_deaths: int
     rho_deaths: float
     gamma_1_prob: float
@@ -29,41 +31,44 @@ class Symptomatic(NamedTuple):
 class DiseaseDeaths(NamedTuple):
     """What its rate of deaths takes; ``expm1`` turns the negative rate into the negative probability."""
 
-    S: Int
-    E: Int
-    Isym: Int
-    Iasym: Int
-    R: Int
-    V1: Int
-    V2: Int
-    mu_j_baseline: Float
-    mu_j_slope: Float
-    mu_j_epidemic_factor: Float
-    epidemic_threshold: Float
+    n: int
+    S: Ints
+    E: Ints
+    Isym: Ints
+    Iasym: Ints
+    R: Ints
+    V1: Ints
+    V2: Ints
+    mu_j_baseline: Floats
+    mu_j_slope: Floats
+    mu_j_epidemic_factor: Floats
+    epidemic_threshold: Floats
     delta_reporting_cases: int
     n_ticks: int
-    negative_rate: Double
-    negative_prob: Double
+    negative_rate: Doubles
+    negative_prob: Doubles
     expm1: Call
 
 
 class Asymptomatic(NamedTuple):
     """What its second part takes."""
 
-    Iasym: Int
-    R: Int
-    non_disease_deaths: Int
-    non_disease_death_prob_jt: Float
+    n: int
+    Iasym: Ints
+    R: Ints
+    non_disease_deaths: Ints
+    non_disease_death_prob_jt: Floats
     gamma_2_prob: float
 
 
 class Progression(NamedTuple):
     """What its third part takes."""
 
-    E: Int
-    Isym: Int
-    Iasym: Int
-    new_symptomatic: Int
+    n: int
+    E: Ints
+    Isym: Ints
+    Iasym: Ints
+    new_symptomatic: Ints
     iota_prob: float
     sigma: float
 
@@ -71,12 +76,13 @@ class Progression(NamedTuple):
 class Reports(NamedTuple):
     """What its last part takes."""
 
-    Isym: Int
-    N: Int
-    new_symptomatic: Int
-    reported_cases: Int
+    n: int
+    Isym: Ints
+    N: Ints
+    new_symptomatic: Ints
+    reported_cases: Ints
     delta_reporting_cases: int
-    epidemic_threshold: Float
+    epidemic_threshold: Floats
     chi_endemic: float
     chi_epidemic: float
     rho: float
@@ -85,6 +91,7 @@ class Reports(NamedTuple):
 class Infectious(NamedTuple):
     """What the component takes, by its parts."""
 
+    n: int
     symptomatic: Symptomatic
     disease_deaths: DiseaseDeaths
     asymptomatic: Asymptomatic
@@ -92,34 +99,81 @@ class Infectious(NamedTuple):
     reports: Reports
 
 
-def take(inputs: Inputs, calls: UfuncCalls) -> Infectious:
+def take(inputs: Inputs) -> Infectious:
     """Take it from a model."""
-    S, E, Isym, Iasym, R, V1, V2 = (inputs.people(name) for name in COMPARTMENTS)
-    N, new_symptomatic = inputs.counts("N"), inputs.counts("new_symptomatic")
-    died, prob = inputs.counts("non_disease_deaths"), inputs.levels("non_disease_death_prob_jt", further=0)
-    iota_prob, gamma_1_prob, gamma_2_prob = (
-        inputs.kept("Infectious", f"_{name}_prob") for name in ("iota", "gamma_1", "gamma_2")
-    )
-    delta_cases, delta_deaths = (inputs.whole(f"delta_reporting_{what}") for what in ("cases", "deaths"))
     threshold = np.zeros(inputs.n_locations, np.float32)
     threshold[:] = inputs.number_or_vector("epidemic_threshold")
-    baseline, slope, factor = (inputs.vector(f"mu_j_{what}") for what in ("baseline", "slope", "epidemic_factor"))
-    rate, negative_prob = np.zeros(inputs.n_locations), np.zeros(inputs.n_locations)
-    expm1 = calls.prepare(np.expm1, rate, negative_prob)
-    disease_deaths, reported_deaths = inputs.counts("disease_deaths"), inputs.counts("reported_deaths")
-    rho, rho_deaths = inputs.number("rho"), inputs.number("rho_deaths")
-    chi = inputs.number("chi_endemic"), inputs.number("chi_epidemic")
-    reported_cases = inputs.counts("reported_cases")
+    epidemic_threshold = inputs.keep(threshold)
     return Infectious(
-        Symptomatic(Isym, R, died, prob, disease_deaths, reported_deaths, delta_deaths, rho_deaths, gamma_1_prob),
-        DiseaseDeaths(
-            *(S, E, Isym, Iasym, R, V1, V2),
-            *(baseline, slope, factor, threshold, delta_cases, inputs.n_ticks),
-            *(rate, negative_prob, expm1),
+        inputs.n_locations,
+        _take_symptomatic(inputs),
+        _take_disease_deaths(inputs, epidemic_threshold),
+        Asymptomatic(
+            n=inputs.n_locations,
+            Iasym=inputs.people("Iasym"),
+            R=inputs.people("R"),
+            non_disease_deaths=inputs.counts("non_disease_deaths"),
+            non_disease_death_prob_jt=inputs.levels("non_disease_death_prob_jt", further=0),
+            gamma_2_prob=inputs.kept("Infectious", "_gamma_2_prob"),
         ),
-        Asymptomatic(Iasym, R, died, prob, gamma_2_prob),
-        Progression(E, Isym, Iasym, new_symptomatic, iota_prob, inputs.number("sigma")),
-        Reports(Isym, N, new_symptomatic, reported_cases, delta_cases, threshold, *chi, rho),
+        Progression(
+            n=inputs.n_locations,
+            E=inputs.people("E"),
+            Isym=inputs.people("Isym"),
+            Iasym=inputs.people("Iasym"),
+            new_symptomatic=inputs.counts("new_symptomatic"),
+            iota_prob=inputs.kept("Infectious", "_iota_prob"),
+            sigma=inputs.number("sigma"),
+        ),
+        _take_reports(inputs, epidemic_threshold),
+    )
+
+
+def _take_symptomatic(inputs: Inputs) -> Symptomatic:
+    return Symptomatic(
+        n=inputs.n_locations,
+        Isym=inputs.people("Isym"),
+        R=inputs.people("R"),
+        non_disease_deaths=inputs.counts("non_disease_deaths"),
+        non_disease_death_prob_jt=inputs.levels("non_disease_death_prob_jt", further=0),
+        disease_deaths=inputs.counts("disease_deaths"),
+        reported_deaths=inputs.counts("reported_deaths"),
+        delta_reporting_deaths=inputs.whole("delta_reporting_deaths"),
+        rho_deaths=inputs.number("rho_deaths"),
+        gamma_1_prob=inputs.kept("Infectious", "_gamma_1_prob"),
+    )
+
+
+def _take_disease_deaths(inputs: Inputs, epidemic_threshold: Floats) -> DiseaseDeaths:
+    S, E, Isym, Iasym, R, V1, V2 = (inputs.people(name) for name in COMPARTMENTS)
+    rate, prob = np.zeros(inputs.n_locations), np.zeros(inputs.n_locations)
+    return DiseaseDeaths(
+        inputs.n_locations,
+        *(S, E, Isym, Iasym, R, V1, V2),
+        mu_j_baseline=inputs.keep(inputs.vector("mu_j_baseline")),
+        mu_j_slope=inputs.keep(inputs.vector("mu_j_slope")),
+        mu_j_epidemic_factor=inputs.keep(inputs.vector("mu_j_epidemic_factor")),
+        epidemic_threshold=epidemic_threshold,
+        delta_reporting_cases=inputs.whole("delta_reporting_cases"),
+        n_ticks=inputs.n_ticks,
+        negative_rate=inputs.keep(rate),
+        negative_prob=inputs.keep(prob),
+        expm1=inputs.calls.prepare(np.expm1, rate, prob),
+    )
+
+
+def _take_reports(inputs: Inputs, epidemic_threshold: Floats) -> Reports:
+    return Reports(
+        n=inputs.n_locations,
+        Isym=inputs.people("Isym"),
+        N=inputs.counts("N"),
+        new_symptomatic=inputs.counts("new_symptomatic"),
+        reported_cases=inputs.counts("reported_cases"),
+        delta_reporting_cases=inputs.whole("delta_reporting_cases"),
+        epidemic_threshold=epidemic_threshold,
+        chi_endemic=inputs.number("chi_endemic"),
+        chi_epidemic=inputs.number("chi_epidemic"),
+        rho=inputs.number("rho"),
     )
 
 
@@ -128,7 +182,7 @@ def infectious(taken: Any, draws: Any, tick: Any) -> bool:
     """Advance Isym and Iasym by a day."""
     set_disease_death_prob(taken.disease_deaths, tick)
     return (
-        symptomatic(taken.symptomatic, taken.disease_deaths.negative_prob, draws, tick)
+        symptomatic(taken.symptomatic, doubles(taken.disease_deaths.negative_prob, 0, taken.n), draws, tick)
         and asymptomatic(taken.asymptomatic, draws, tick)
         and progress(taken.progression, draws, tick)
         and report_cases(taken.reports, draws, tick)
@@ -138,28 +192,33 @@ def infectious(taken: Any, draws: Any, tick: Any) -> bool:
 @njit
 def set_disease_death_prob(taken: Any, tick: Any) -> None:
     """Set the probability to die of cholera on a day, negative, by location; it depends on earlier days alone."""
+    n, probe = taken.n, tick - taken.delta_reporting_cases
     one, t_factor = np.float32(1), np.float32(np.float64(tick) / np.float64(taken.n_ticks))
-    probe = tick - taken.delta_reporting_cases
-    S, E, Isym, Iasym = taken.S[tick], taken.E[tick], taken.Isym[tick], taken.Iasym[tick]
-    R, V1, V2 = taken.R[tick], taken.V1[tick], taken.V2[tick]
-    for j in range(len(S)):
+    S, E, Isym = ints(taken.S, tick, n), ints(taken.E, tick, n), ints(taken.Isym, tick, n)
+    Iasym, R, V1 = ints(taken.Iasym, tick, n), ints(taken.R, tick, n), ints(taken.V1, tick, n)
+    V2, reported = ints(taken.V2, tick, n), ints(taken.Isym, max(probe, 0), n)
+    baseline, slope = floats(taken.mu_j_baseline, 0, n), floats(taken.mu_j_slope, 0, n)
+    epidemic_factor, threshold = floats(taken.mu_j_epidemic_factor, 0, n), floats(taken.epidemic_threshold, 0, n)
+    negative_rate = doubles(taken.negative_rate, 0, n)
+    for j in range(n):
         epidemic = 0.0
         if probe >= 0:
             N = np.int32(S[j] + E[j] + Isym[j] + Iasym[j] + R[j] + V1[j] + V2[j])
-            if np.float64(taken.Isym[probe, j]) > np.float64(taken.epidemic_threshold[j]) * np.float64(N):
+            if np.float64(reported[j]) > np.float64(threshold[j]) * np.float64(N):
                 epidemic = 1.0
-        trend = np.float32(one + np.float32(taken.mu_j_slope[j] * t_factor))
-        factor = 1.0 + np.float64(taken.mu_j_epidemic_factor[j]) * epidemic
-        taken.negative_rate[j] = -(np.float64(np.float32(taken.mu_j_baseline[j] * trend)) * factor)
+        trend = np.float32(one + np.float32(slope[j] * t_factor))
+        factor = 1.0 + np.float64(epidemic_factor[j]) * epidemic
+        negative_rate[j] = -(np.float64(np.float32(baseline[j] * trend)) * factor)
     run(taken.expm1)
 
 
 @njit
 def symptomatic(taken: Any, negative_prob: Any, draws: Any, tick: Any) -> bool:
     """Deaths of other causes, deaths of cholera, reports of earlier ones, recoveries."""
-    Isym, Is_next, R_next = taken.Isym[tick], taken.Isym[tick + 1], taken.R[tick + 1]
-    prob, deaths = taken.non_disease_death_prob_jt[tick], taken.non_disease_deaths[tick]
-    for j in range(len(Isym)):
+    n = taken.n
+    Isym, Is_next, R_next = ints(taken.Isym, tick, n), ints(taken.Isym, tick + 1, n), ints(taken.R, tick + 1, n)
+    prob, deaths = floats(taken.non_disease_death_prob_jt, tick, n), ints(taken.non_disease_deaths, tick, n)
+    for j in range(n):
         died = binomial(draws, Isym[j], prob[j])
         if died < 0:
             return False
@@ -167,8 +226,8 @@ def symptomatic(taken: Any, negative_prob: Any, draws: Any, tick: Any) -> bool:
         deaths[j] += died
         if Is_next[j] < 0:
             return False
-    disease_deaths = taken.disease_deaths[tick]
-    for j in range(len(Isym)):
+    disease_deaths = ints(taken.disease_deaths, tick, n)
+    for j in range(n):
         died = binomial(draws, Is_next[j], -negative_prob[j])
         if died < 0:
             return False
@@ -177,13 +236,14 @@ def symptomatic(taken: Any, negative_prob: Any, draws: Any, tick: Any) -> bool:
         if Is_next[j] < 0:
             return False
     if tick >= taken.delta_reporting_deaths:
-        earlier, reported = taken.disease_deaths[tick - taken.delta_reporting_deaths], taken.reported_deaths[tick]
-        for j in range(len(Isym)):
+        earlier = ints(taken.disease_deaths, tick - taken.delta_reporting_deaths, n)
+        reported = ints(taken.reported_deaths, tick, n)
+        for j in range(n):
             told = binomial(draws, earlier[j], taken.rho_deaths)
             if told < 0:
                 return False
             reported[j] += told
-    for j in range(len(Isym)):
+    for j in range(n):
         healed = binomial(draws, Is_next[j], taken.gamma_1_prob)
         if healed < 0:
             return False
@@ -197,9 +257,10 @@ def symptomatic(taken: Any, negative_prob: Any, draws: Any, tick: Any) -> bool:
 @njit
 def asymptomatic(taken: Any, draws: Any, tick: Any) -> bool:
     """Deaths of other causes, recoveries."""
-    Iasym, Ia_next, R_next = taken.Iasym[tick], taken.Iasym[tick + 1], taken.R[tick + 1]
-    prob, deaths = taken.non_disease_death_prob_jt[tick], taken.non_disease_deaths[tick]
-    for j in range(len(Iasym)):
+    n = taken.n
+    Iasym, Ia_next, R_next = ints(taken.Iasym, tick, n), ints(taken.Iasym, tick + 1, n), ints(taken.R, tick + 1, n)
+    prob, deaths = floats(taken.non_disease_death_prob_jt, tick, n), ints(taken.non_disease_deaths, tick, n)
+    for j in range(n):
         died = binomial(draws, Iasym[j], prob[j])
         if died < 0:
             return False
@@ -207,7 +268,7 @@ def asymptomatic(taken: Any, draws: Any, tick: Any) -> bool:
         deaths[j] += died
         if Ia_next[j] < 0:
             return False
-    for j in range(len(Iasym)):
+    for j in range(n):
         healed = binomial(draws, Ia_next[j], taken.gamma_2_prob)
         if healed < 0:
             return False
@@ -221,9 +282,10 @@ def asymptomatic(taken: Any, draws: Any, tick: Any) -> bool:
 @njit
 def progress(taken: Any, draws: Any, tick: Any) -> bool:
     """The exposed fall ill, with symptoms or without."""
-    E_next, Is_next, Ia_next = taken.E[tick + 1], taken.Isym[tick + 1], taken.Iasym[tick + 1]
-    new_symptomatic = taken.new_symptomatic[tick + 1]
-    for j in range(len(E_next)):
+    n, after = taken.n, tick + 1
+    E_next, Is_next, Ia_next = ints(taken.E, after, n), ints(taken.Isym, after, n), ints(taken.Iasym, after, n)
+    new_symptomatic = ints(taken.new_symptomatic, after, n)
+    for j in range(n):
         progressing = binomial(draws, E_next[j], taken.iota_prob)
         if progressing < 0:
             return False
@@ -243,14 +305,15 @@ def report_cases(taken: Any, draws: Any, tick: Any) -> bool:
     probe = tick - taken.delta_reporting_cases
     if probe < 0:
         return True
-    Isym, N, ill = taken.Isym[probe], taken.N[probe], taken.new_symptomatic[probe]
-    reported = taken.reported_cases[tick]
-    for j in range(len(N)):
+    n = taken.n
+    Isym, N, ill = ints(taken.Isym, probe, n), ints(taken.N, probe, n), ints(taken.new_symptomatic, probe, n)
+    reported, threshold = ints(taken.reported_cases, tick, n), floats(taken.epidemic_threshold, 0, n)
+    for j in range(n):
         detected = binomial(draws, ill[j], taken.rho)
         if detected < 0:
             return False
         infected_fraction = np.float64(Isym[j]) / np.float64(N[j])
-        endemic = infected_fraction < np.float64(taken.epidemic_threshold[j])
+        endemic = infected_fraction < np.float64(threshold[j])
         chi_eff = taken.chi_endemic if endemic else taken.chi_epidemic
         reported[j] += np.int32(np.rint(np.float64(detected) / chi_eff))
     return True

@@ -5,23 +5,26 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from mosaic_mpi.compiled.draws import binomial
-from mosaic_mpi.compiled.inputs import Float, Inputs, Int
+from mosaic_mpi.compiled.inputs import Inputs
 from mosaic_mpi.compiled.njit import njit
+from mosaic_mpi.compiled.rows import Floats, Ints, floats, ints
 
 
 class Recovered(NamedTuple):
     """What the component takes."""
 
-    R: Int
-    S: Int
-    non_disease_deaths: Int
-    non_disease_death_prob_jt: Float
+    n: int
+    R: Ints
+    S: Ints
+    non_disease_deaths: Ints
+    non_disease_death_prob_jt: Floats
     waning_prob: float
 
 
 def take(inputs: Inputs) -> Recovered:
     """Take it from a model."""
     return Recovered(
+        n=inputs.n_locations,
         R=inputs.people("R"),
         S=inputs.people("S"),
         non_disease_deaths=inputs.counts("non_disease_deaths"),
@@ -33,15 +36,16 @@ def take(inputs: Inputs) -> Recovered:
 @njit
 def recovered(taken: Any, draws: Any, tick: Any) -> bool:
     """Advance R by a day."""
-    R, R_next, S_next = taken.R[tick], taken.R[tick + 1], taken.S[tick + 1]
-    prob, deaths = taken.non_disease_death_prob_jt[tick], taken.non_disease_deaths[tick]
-    for j in range(len(R)):
+    n = taken.n
+    R, R_next, S_next = ints(taken.R, tick, n), ints(taken.R, tick + 1, n), ints(taken.S, tick + 1, n)
+    prob, deaths = floats(taken.non_disease_death_prob_jt, tick, n), ints(taken.non_disease_deaths, tick, n)
+    for j in range(n):
         died = binomial(draws, R[j], prob[j])
         if died < 0:
             return False
         R_next[j] += R[j] - died
         deaths[j] += died
-    for j in range(len(R)):
+    for j in range(n):
         waned = binomial(draws, R_next[j], taken.waning_prob)
         if waned < 0:
             return False

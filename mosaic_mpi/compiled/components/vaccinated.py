@@ -8,18 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mosaic_mpi.compiled.draws import binomial
-from mosaic_mpi.compiled.inputs import COMPARTMENTS, Float, Inputs, Int
+from mosaic_mpi.compiled.inputs import COMPARTMENTS, Inputs
 from mosaic_mpi.compiled.njit import njit
+from mosaic_mpi.compiled.rows import Floats, Ints, Longs, Octets, floats, ints, longs, octets
 
 
 class Protection(NamedTuple):
     """What deaths and the loss of protection take."""
 
-    V1: Int
-    V2: Int
-    S: Int
-    non_disease_deaths: Int
-    non_disease_death_prob_jt: Float
+    n: int
+    V1: Ints
+    V2: Ints
+    S: Ints
+    non_disease_deaths: Ints
+    non_disease_death_prob_jt: Floats
     omega_1_prob: float
     omega_2_prob: float
 
@@ -27,75 +29,97 @@ class Protection(NamedTuple):
 class SecondDoses(NamedTuple):
     """What second doses take."""
 
-    V1: Int
-    V2: Int
-    dose_two_doses: Int
-    nu_2_jt: Float
+    n: int
+    V1: Ints
+    V2: Ints
+    dose_two_doses: Ints
+    nu_2_jt: Floats
     phi_2: float
 
 
 class FirstDoses(NamedTuple):
     """What first doses take; sources are indices of compartments, populations (n_sources, n_locations)."""
 
-    S: Int
-    E: Int
-    Isym: Int
-    Iasym: Int
-    R: Int
-    V1: Int
-    V2: Int
-    dose_one_doses: Int
-    nu_1_jt: Float
+    n: int
+    S: Ints
+    E: Ints
+    Isym: Ints
+    Iasym: Ints
+    R: Ints
+    V1: Ints
+    V2: Ints
+    dose_one_doses: Ints
+    nu_1_jt: Floats
     phi_1: float
-    sources: NDArray[np.int64]
-    populations: Int
-    available: NDArray[np.int64]
-    doses: NDArray[np.int64]
-    immunized: Int
+    n_sources: int
+    sources: Longs
+    populations: Ints
+    available: Longs
+    doses: Longs
+    immunized: Ints
 
 
 class Vaccinated(NamedTuple):
-    """What the component takes, by its parts; which days have doses, ``ndarray of bool, shape (n_ticks,)``."""
+    """What the component takes, by its parts; which days have doses, ``ndarray of uint8, shape (n_ticks,)``."""
 
+    n_ticks: int
     protection: Protection
     second_doses: SecondDoses
     first_doses: FirstDoses
-    has_second_doses: NDArray[np.bool_]
-    has_first_doses: NDArray[np.bool_]
+    has_second_doses: Octets
+    has_first_doses: Octets
 
 
 def take(inputs: Inputs) -> Vaccinated:
     """Take it from a model."""
-    S, E, Isym, Iasym, R, V1, V2 = (inputs.people(name) for name in COMPARTMENTS)
-    died, prob = inputs.counts("non_disease_deaths"), inputs.levels("non_disease_death_prob_jt", further=0)
-    omega = (inputs.kept("Vaccinated", f"_omega_{number}_prob") for number in (1, 2))
-    nu_1_jt, nu_2_jt, sources = inputs.matrix("nu_1_jt"), inputs.matrix("nu_2_jt"), inputs.dose_sources()
-    n = inputs.n_locations
-    populations, immunized = np.zeros((len(sources), n), np.int32), np.zeros(n, np.int32)
-    available, doses = np.zeros(n, np.int64), np.zeros(n, np.int64)
-    ones, twos = inputs.counts("dose_one_doses", further=0), inputs.counts("dose_two_doses", further=0)
+    nu_1_jt, nu_2_jt = inputs.matrix("nu_1_jt"), inputs.matrix("nu_2_jt")
     return Vaccinated(
-        Protection(V1, V2, S, died, prob, *omega),
-        SecondDoses(V1, V2, twos, nu_2_jt, inputs.number("phi_2")),
-        FirstDoses(
-            S=S,
-            E=E,
-            Isym=Isym,
-            Iasym=Iasym,
-            R=R,
-            V1=V1,
-            V2=V2,
-            dose_one_doses=ones,
-            nu_1_jt=nu_1_jt,
-            phi_1=inputs.number("phi_1"),
-            sources=sources,
-            populations=populations,
-            available=available,
-            doses=doses,
-            immunized=immunized,
+        inputs.n_ticks,
+        Protection(
+            n=inputs.n_locations,
+            V1=inputs.people("V1"),
+            V2=inputs.people("V2"),
+            S=inputs.people("S"),
+            non_disease_deaths=inputs.counts("non_disease_deaths"),
+            non_disease_death_prob_jt=inputs.levels("non_disease_death_prob_jt", further=0),
+            omega_1_prob=inputs.kept("Vaccinated", "_omega_1_prob"),
+            omega_2_prob=inputs.kept("Vaccinated", "_omega_2_prob"),
         ),
-        (nu_2_jt != 0).any(axis=1),  # as Python's any() sees it: NaN counts, -0.0 does not
-        (nu_1_jt != 0).any(axis=1),
+        SecondDoses(
+            n=inputs.n_locations,
+            V1=inputs.people("V1"),
+            V2=inputs.people("V2"),
+            dose_two_doses=inputs.counts("dose_two_doses", further=0),
+            nu_2_jt=inputs.keep(nu_2_jt),
+            phi_2=inputs.number("phi_2"),
+        ),
+        _take_first_doses(inputs, inputs.keep(nu_1_jt)),
+        inputs.keep(_has_any(nu_2_jt)),
+        inputs.keep(_has_any(nu_1_jt)),
+    )
+
+
+def _has_any(doses: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Days with doses, as Python's any() sees them: NaN counts, -0.0 does not."""
+    found: NDArray[np.uint8] = (doses != 0).any(axis=1).astype(np.uint8)
+    return found
+
+
+def _take_first_doses(inputs: Inputs, nu_1_jt: Floats) -> FirstDoses:
+    S, E, Isym, Iasym, R, V1, V2 = (inputs.people(name) for name in COMPARTMENTS)
+    n, sources = inputs.n_locations, inputs.dose_sources()
+    return FirstDoses(
+        n,
+        *(S, E, Isym, Iasym, R, V1, V2),
+        dose_one_doses=inputs.counts("dose_one_doses", further=0),
+        nu_1_jt=nu_1_jt,
+        phi_1=inputs.number("phi_1"),
+        n_sources=len(sources),
+        sources=inputs.keep(sources),
+        populations=inputs.keep(np.zeros((len(sources), n), np.int32)),
+        available=inputs.keep(np.zeros(n, np.int64)),
+        doses=inputs.keep(np.zeros(n, np.int64)),
+        immunized=inputs.keep(np.zeros(n, np.int32)),
     )
 
 
@@ -104,9 +128,9 @@ def vaccinated(taken: Any, draws: Any, tick: Any) -> bool:
     """Advance V1 and V2 by a day."""
     if not lose_protection(taken.protection, draws, tick):
         return False
-    if taken.has_second_doses[tick]:
+    if octets(taken.has_second_doses, 0, taken.n_ticks)[tick]:
         give_second_doses(taken.second_doses, tick)
-    if taken.has_first_doses[tick]:
+    if octets(taken.has_first_doses, 0, taken.n_ticks)[tick]:
         give_first_doses(taken.first_doses, tick)
     return True
 
@@ -114,18 +138,20 @@ def vaccinated(taken: Any, draws: Any, tick: Any) -> bool:
 @njit
 def lose_protection(taken: Any, draws: Any, tick: Any) -> bool:
     """Deaths among V1, then V2; from V1 back to S, then from V2."""
-    V1, V1_next, V2, V2_next = taken.V1[tick], taken.V1[tick + 1], taken.V2[tick], taken.V2[tick + 1]
-    prob, deaths = taken.non_disease_death_prob_jt[tick], taken.non_disease_deaths[tick]
+    n, after = taken.n, tick + 1
+    V1, V1_next = ints(taken.V1, tick, n), ints(taken.V1, after, n)
+    V2, V2_next = ints(taken.V2, tick, n), ints(taken.V2, after, n)
+    prob, deaths = floats(taken.non_disease_death_prob_jt, tick, n), ints(taken.non_disease_deaths, tick, n)
     for V, V_next in ((V1, V1_next), (V2, V2_next)):
-        for j in range(len(V)):
+        for j in range(n):
             died = binomial(draws, V[j], prob[j])
             if died < 0:
                 return False
             V_next[j] = V[j] - died
             deaths[j] += died
-    S_next = taken.S[tick + 1]
+    S_next = ints(taken.S, after, n)
     for V_next, omega_prob in ((V1_next, taken.omega_1_prob), (V2_next, taken.omega_2_prob)):
-        for j in range(len(V1)):
+        for j in range(n):
             waned = binomial(draws, V_next[j], omega_prob)
             if waned < 0:
                 return False
@@ -137,9 +163,10 @@ def lose_protection(taken: Any, draws: Any, tick: Any) -> bool:
 @njit
 def give_second_doses(taken: Any, tick: Any) -> None:
     """From V1 to V2, as far as there are people and the dose takes."""
-    V1_next, V2_next = taken.V1[tick + 1], taken.V2[tick + 1]
-    nu, delivered = taken.nu_2_jt[tick], taken.dose_two_doses[tick]
-    for j in range(len(V1_next)):
+    n = taken.n
+    V1_next, V2_next = ints(taken.V1, tick + 1, n), ints(taken.V2, tick + 1, n)
+    nu, delivered = floats(taken.nu_2_jt, tick, n), ints(taken.dose_two_doses, tick, n)
+    for j in range(n):
         doses = min(np.int32(np.rint(nu[j])), V1_next[j])
         delivered[j] = doses
         immunized = np.int32(np.rint(taken.phi_2 * np.float64(doses)))
@@ -150,27 +177,29 @@ def give_second_doses(taken: Any, tick: Any) -> None:
 @njit
 def give_first_doses(taken: Any, tick: Any) -> None:
     """From each source to V1, by its share of all sources, as far as there are people and the dose takes."""
+    n, after, sources = taken.n, tick + 1, longs(taken.sources, 0, taken.n_sources)
     compartments = (taken.S, taken.E, taken.Isym, taken.Iasym, taken.R, taken.V1, taken.V2)
-    populations, available, doses, immunized = taken.populations, taken.available, taken.doses, taken.immunized
-    V1_next, nu, delivered = taken.V1[tick + 1], taken.nu_1_jt[tick], taken.dose_one_doses[tick]
+    available, doses, immunized = longs(taken.available, 0, n), longs(taken.doses, 0, n), ints(taken.immunized, 0, n)
     available[:] = 0
     immunized[:] = 0
-    for k in range(len(taken.sources)):
-        compartment = compartments[taken.sources[k]][tick + 1]
-        for j in range(len(V1_next)):
-            populations[k, j] = compartment[j]
+    for k in range(taken.n_sources):
+        compartment, population = ints(compartments[sources[k]], after, n), ints(taken.populations, k, n)
+        for j in range(n):
+            population[j] = compartment[j]
             available[j] += compartment[j]
-    for j in range(len(V1_next)):
+    nu, delivered = floats(taken.nu_1_jt, tick, n), ints(taken.dose_one_doses, tick, n)
+    for j in range(n):
         doses[j] = min(np.int64(np.int32(np.rint(nu[j]))), available[j])
         delivered[j] = doses[j]
         available[j] = max(available[j], 1)
-    for k in range(len(taken.sources)):
-        compartment = compartments[taken.sources[k]][tick + 1]
-        for j in range(len(V1_next)):
-            fraction = np.float64(populations[k, j]) / np.float64(available[j])
+    for k in range(taken.n_sources):
+        compartment, population = ints(compartments[sources[k]], after, n), ints(taken.populations, k, n)
+        for j in range(n):
+            fraction = np.float64(population[j]) / np.float64(available[j])
             compartment_doses = np.int32(np.rint(np.float64(doses[j]) * fraction))
             effective_doses = np.int32(np.rint(taken.phi_1 * np.float64(compartment_doses)))
             compartment[j] -= effective_doses
             immunized[j] += effective_doses
-    for j in range(len(V1_next)):
+    V1_next = ints(taken.V1, after, n)
+    for j in range(n):
         V1_next[j] += immunized[j]
