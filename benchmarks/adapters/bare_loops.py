@@ -36,21 +36,21 @@ def stand_in_s(n: int) -> float:
     """Seconds for so many stand-in simulations, one after the other."""
     import numpy as np
 
-    from mosaic_mpi.batch import Batch
+    from mosaic_mpi.parcel import Parcel
     from mosaic_mpi.simulation import Simulation
     from mosaic_mpi.units import Units
 
     stand_in = {"simulator": "fake:seconds=0", "locations": ("ETH",), "n_iterations": 1}
     plan = work.slot_plan(**stand_in, samples=work.smallest_samples(n))
-    simulation, batch = Simulation(plan), Batch(plan.record_dtype, 0)
+    simulation, parcel = Simulation(plan), Parcel(plan.record_dtype, 0)
     simulation.run(0)
     units = Units(1).whole(np.arange(n)).tolist()
     began = time.perf_counter()
     for unit in units:
-        batch.add(simulation.run(unit))
-        if batch.is_full:
-            batch.payload()
-            batch.clear()
+        parcel.add(simulation.run(unit))
+        if parcel.is_full:
+            parcel.payload()
+            parcel.clear()
     return time.perf_counter() - began
 
 
