@@ -6,7 +6,6 @@ the bytes of series and the checksum are the same. Many are taken in and joined 
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mosaic_mpi.likelihood import collapse
-from mosaic_mpi.records import join_iterations
+from mosaic_mpi.records import Checksums, join_iterations
 from mosaic_mpi.units import WHOLE
 
 _NONE = np.empty(0, np.int64)
@@ -167,16 +166,9 @@ def seal(records: NDArray[np.void], series: Sequence[bytes]) -> None:
         Their compressed channels.
     """
     records["likelihood"] = [collapse(values) for values in records["iteration_likelihood"].tolist()]
-    fields: Any = records.dtype.fields
-    at, numbers_at, size = fields["likelihood"][1], fields["iteration_likelihood"][1], records.dtype.itemsize
-    data = memoryview(records.tobytes())
-    checksums = np.empty(len(records), np.uint32)
-    for index in range(len(records)):  # see `records.checksum`; of records where they lie
-        start = index * size
-        total = zlib.crc32(series[index]) if series else 0
-        total = zlib.crc32(data[start + at : start + at + 8], total)
-        checksums[index] = zlib.crc32(data[start + numbers_at : start + size], total)
-    records["checksum"] = checksums.view(np.int32)
+    sums, data = Checksums(records.dtype), memoryview(records.tobytes())
+    found = [sums.of(data, index, series[index : index + 1]) for index in range(len(records))]
+    records["checksum"] = np.array(found, np.uint32).view(np.int32)
 
 
 def _channels(sizes: NDArray[np.int64], data: memoryview) -> list[memoryview]:

@@ -7,7 +7,6 @@ a simulation would cost more than a simulation that takes no time. Knows no pipe
 from __future__ import annotations
 
 import time
-import zlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mosaic_mpi.likelihood import collapse
+from mosaic_mpi.records import Checksums
 from mosaic_mpi.units import WHOLE
 
 _MAX_BYTES = 1 << 16
@@ -80,9 +80,7 @@ class Parcel:
         self._parameters, self._likelihoods = self._records["parameters"], self._records["iteration_likelihood"]
         self._checksums, self._series_bytes = self._records["checksum"].view(np.uint32), self._records["series_bytes"]
         self._size, self._has_series = dtype.itemsize, bool(self._series_bytes.shape[1])
-        offsets = {name: int(field[1]) for name, field in (dtype.fields or {}).items()}
-        self._likelihood_at, self._numbers_at = offsets["likelihood"], offsets["iteration_likelihood"]
-        """Where they begin in a record; from the second on, its last two fields are what a checksum is about."""
+        self._sums = Checksums(dtype)
         self._series: list[bytes] = []
         self._n_series_bytes = 0
         self.n_records, self.seconds = 0, 0.0
@@ -102,22 +100,13 @@ class Parcel:
         likelihood[index] = collapse(outcome.likelihoods) if whole else 0.0
         self._likelihoods[index] = outcome.likelihoods
         self._parameters[index] = outcome.parameters
-        self._checksums[index] = self._checksum(index, outcome.series) if whole else 0
+        self._checksums[index] = self._sums.of(self._bytes, index, outcome.series) if whole else 0
         if self._has_series:
             sizes = [len(data) for data in outcome.series]
             self._series_bytes[index] = sizes
             self._series += outcome.series
             self._n_series_bytes += sum(sizes)
         self.n_records, self.seconds = index + 1, self.seconds + outcome.elapsed_s
-
-    def _checksum(self, index: int, series: Sequence[bytes]) -> int:
-        """See `records.checksum`; of a record where it lies."""
-        total = 0
-        for data in series:
-            total = zlib.crc32(data, total)
-        start = index * self._size
-        total = zlib.crc32(self._bytes[start + self._likelihood_at : start + self._likelihood_at + 8], total)
-        return zlib.crc32(self._bytes[start + self._numbers_at : start + self._size], total)
 
     def payload(self) -> bytes:
         """Return the bytes of all records, then of all series."""

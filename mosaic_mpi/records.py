@@ -35,7 +35,7 @@ def record_dtype(n_iterations: int, n_parameters: int, n_channels: int) -> np.dt
         iteration (from 1; 0: all of them), slot, n_stock (iterations that the engine's own loop ran), checksum
         (CRC-32 of what decides the numbers), series_bytes (stored bytes of each channel), iteration_likelihood,
         parameters. The record of one iteration has neither likelihood nor checksum, and only its own
-        iteration_likelihood. The last two stand last: `parcel` relies on that.
+        iteration_likelihood. The last two stand last: `Checksums` relies on that.
     """
     return np.dtype(
         [
@@ -68,6 +68,40 @@ def checksum(record: Any, series: bytes | memoryview) -> int:
     for field in ("likelihood", "iteration_likelihood", "parameters"):
         total = zlib.crc32(np.ascontiguousarray(record[field]).tobytes(), total)
     return int(np.uint32(total).astype(np.int32))
+
+
+class Checksums:
+    """The checksums of records that lie in memory one after the other; see `checksum`.
+
+    Parameters
+    ----------
+    dtype : numpy.dtype
+        Of the records.
+    """
+
+    def __init__(self, dtype: np.dtype[np.void]) -> None:
+        offsets = {name: int(field[1]) for name, field in (dtype.fields or {}).items()}
+        self._likelihood_at, self._numbers_at = offsets["likelihood"], offsets["iteration_likelihood"]
+        self._size = dtype.itemsize
+
+    def of(self, data: memoryview, index: int, series: Iterable[bytes]) -> int:
+        """Return a record's, as an unsigned 32-bit integer.
+
+        Parameters
+        ----------
+        data : memoryview of uint8
+            All records.
+        index : int
+            Which one.
+        series : iterable of bytes
+            Its compressed channels, in order.
+        """
+        total = 0
+        for channel in series:
+            total = zlib.crc32(channel, total)
+        start = index * self._size
+        total = zlib.crc32(data[start + self._likelihood_at : start + self._likelihood_at + 8], total)
+        return zlib.crc32(data[start + self._numbers_at : start + self._size], total)
 
 
 def compress(iterations: Iterable[NDArray[Any]]) -> bytes:
