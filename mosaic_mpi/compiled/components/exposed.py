@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from mosaic_mpi.compiled.draws import binomial
+from mosaic_mpi.compiled.components.flows import die
 from mosaic_mpi.compiled.inputs import Inputs
 from mosaic_mpi.compiled.njit import njit
 from mosaic_mpi.compiled.rows import Floats, Ints, floats, ints
@@ -35,10 +35,4 @@ def exposed(taken: Any, draws: Any, tick: Any) -> bool:
     n = taken.n
     E, E_next = ints(taken.E, tick, n), ints(taken.E, tick + 1, n)
     prob, deaths = floats(taken.non_disease_death_prob_jt, tick, n), ints(taken.non_disease_deaths, tick, n)
-    for j in range(n):
-        died = binomial(draws, E[j], prob[j])
-        if died < 0:
-            return False
-        E_next[j] = E[j] - died
-        deaths[j] += died
-    return True
+    return die(draws, E, E_next, prob, deaths)

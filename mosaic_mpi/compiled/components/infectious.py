@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mosaic_mpi.compiled.components.flows import die, move
 from mosaic_mpi.compiled.draws import binomial
 from mosaic_mpi.compiled.inputs import COMPARTMENTS, Inputs
 from mosaic_mpi.compiled.njit import njit
@@ -218,14 +219,8 @@ def symptomatic(taken: Any, negative_prob: Any, draws: Any, tick: Any) -> bool:
     n = taken.n
     Isym, Is_next, R_next = ints(taken.Isym, tick, n), ints(taken.Isym, tick + 1, n), ints(taken.R, tick + 1, n)
     prob, deaths = floats(taken.non_disease_death_prob_jt, tick, n), ints(taken.non_disease_deaths, tick, n)
-    for j in range(n):
-        died = binomial(draws, Isym[j], prob[j])
-        if died < 0:
-            return False
-        Is_next[j] = Isym[j] - died
-        deaths[j] += died
-        if Is_next[j] < 0:
-            return False
+    if not die(draws, Isym, Is_next, prob, deaths):
+        return False
     disease_deaths = ints(taken.disease_deaths, tick, n)
     for j in range(n):
         died = binomial(draws, Is_next[j], -negative_prob[j])
@@ -233,8 +228,6 @@ def symptomatic(taken: Any, negative_prob: Any, draws: Any, tick: Any) -> bool:
             return False
         disease_deaths[j] = died
         Is_next[j] -= died
-        if Is_next[j] < 0:
-            return False
     if tick >= taken.delta_reporting_deaths:
         earlier = ints(taken.disease_deaths, tick - taken.delta_reporting_deaths, n)
         reported = ints(taken.reported_deaths, tick, n)
@@ -243,15 +236,7 @@ def symptomatic(taken: Any, negative_prob: Any, draws: Any, tick: Any) -> bool:
             if told < 0:
                 return False
             reported[j] += told
-    for j in range(n):
-        healed = binomial(draws, Is_next[j], taken.gamma_1_prob)
-        if healed < 0:
-            return False
-        Is_next[j] -= healed
-        R_next[j] += healed
-        if Is_next[j] < 0:
-            return False
-    return True
+    return move(draws, Is_next, R_next, taken.gamma_1_prob)
 
 
 @njit
@@ -260,23 +245,9 @@ def asymptomatic(taken: Any, draws: Any, tick: Any) -> bool:
     n = taken.n
     Iasym, Ia_next, R_next = ints(taken.Iasym, tick, n), ints(taken.Iasym, tick + 1, n), ints(taken.R, tick + 1, n)
     prob, deaths = floats(taken.non_disease_death_prob_jt, tick, n), ints(taken.non_disease_deaths, tick, n)
-    for j in range(n):
-        died = binomial(draws, Iasym[j], prob[j])
-        if died < 0:
-            return False
-        Ia_next[j] = Iasym[j] - died
-        deaths[j] += died
-        if Ia_next[j] < 0:
-            return False
-    for j in range(n):
-        healed = binomial(draws, Ia_next[j], taken.gamma_2_prob)
-        if healed < 0:
-            return False
-        Ia_next[j] -= healed
-        R_next[j] += healed
-        if Ia_next[j] < 0:
-            return False
-    return True
+    if not die(draws, Iasym, Ia_next, prob, deaths):
+        return False
+    return move(draws, Ia_next, R_next, taken.gamma_2_prob)
 
 
 @njit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from mosaic_mpi.compiled.components.flows import move
 from mosaic_mpi.compiled.draws import binomial
 from mosaic_mpi.compiled.inputs import Inputs
 from mosaic_mpi.compiled.njit import njit
@@ -45,12 +46,4 @@ def recovered(taken: Any, draws: Any, tick: Any) -> bool:
             return False
         R_next[j] += R[j] - died
         deaths[j] += died
-    for j in range(n):
-        waned = binomial(draws, R_next[j], taken.waning_prob)
-        if waned < 0:
-            return False
-        R_next[j] -= waned
-        S_next[j] += waned
-        if R_next[j] < 0:
-            return False
-    return True
+    return move(draws, R_next, S_next, taken.waning_prob)

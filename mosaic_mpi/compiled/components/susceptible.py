@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mosaic_mpi.compiled.draws import binomial, poisson
+from mosaic_mpi.compiled.components.flows import die
+from mosaic_mpi.compiled.draws import poisson
 from mosaic_mpi.compiled.inputs import Inputs
 from mosaic_mpi.compiled.njit import njit
 from mosaic_mpi.compiled.rows import Floats, Ints, floats, ints
@@ -43,14 +44,8 @@ def susceptible(taken: Any, draws: Any, tick: Any) -> bool:
     n = taken.n
     S, S_next = ints(taken.S, tick, n), ints(taken.S, tick + 1, n)
     prob, deaths = floats(taken.non_disease_death_prob_jt, tick, n), ints(taken.non_disease_deaths, tick, n)
-    for j in range(n):
-        died = binomial(draws, S[j], prob[j])
-        if died < 0:
-            return False
-        S_next[j] = S[j] - died
-        deaths[j] += died
-        if S_next[j] < 0:
-            return False
+    if not die(draws, S, S_next, prob, deaths):
+        return False
     N, b, births = ints(taken.N, tick, n), floats(taken.b_jt, tick, n), ints(taken.births, tick, n)
     for j in range(n):
         born = poisson(draws, np.float64(N[j]) * np.float64(b[j]))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mosaic_mpi.compiled.draws import binomial
+from mosaic_mpi.compiled.components.flows import die, move
 from mosaic_mpi.compiled.inputs import COMPARTMENTS, Inputs
 from mosaic_mpi.compiled.njit import njit
 from mosaic_mpi.compiled.rows import Floats, Ints, Longs, Octets, floats, ints, longs, octets
@@ -142,22 +142,13 @@ def lose_protection(taken: Any, draws: Any, tick: Any) -> bool:
     V1, V1_next = ints(taken.V1, tick, n), ints(taken.V1, after, n)
     V2, V2_next = ints(taken.V2, tick, n), ints(taken.V2, after, n)
     prob, deaths = floats(taken.non_disease_death_prob_jt, tick, n), ints(taken.non_disease_deaths, tick, n)
-    for V, V_next in ((V1, V1_next), (V2, V2_next)):
-        for j in range(n):
-            died = binomial(draws, V[j], prob[j])
-            if died < 0:
-                return False
-            V_next[j] = V[j] - died
-            deaths[j] += died
     S_next = ints(taken.S, after, n)
-    for V_next, omega_prob in ((V1_next, taken.omega_1_prob), (V2_next, taken.omega_2_prob)):
-        for j in range(n):
-            waned = binomial(draws, V_next[j], omega_prob)
-            if waned < 0:
-                return False
-            V_next[j] -= waned
-            S_next[j] += waned
-    return True
+    return (
+        die(draws, V1, V1_next, prob, deaths)
+        and die(draws, V2, V2_next, prob, deaths)
+        and move(draws, V1_next, S_next, taken.omega_1_prob)
+        and move(draws, V2_next, S_next, taken.omega_2_prob)
+    )
 
 
 @njit
