@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import pickle
 import statistics
@@ -48,11 +49,13 @@ def config_and_prior(locations: list[str] | None, inputs: Inputs) -> tuple[Any, 
 
 
 def as_json_gives_it(config: Any) -> dict[str, Any]:
-    """The config's own lists, cut to its locations."""
+    """The config's own lists, cut to its locations; what is not known is NaN, as the engine's lists have it."""
     raw = json.loads(config.text)
     keep = [raw["location_name"].index(iso) for iso in config.locations]
     matrices = {key for key, value in raw.items() if isinstance(value, list) and isinstance(value[0], list)}
-    lists = {key: [raw[key][index] for index in keep] for key in matrices}
+    lists = {
+        key: [[math.nan if cell is None else cell for cell in raw[key][index]] for index in keep] for key in matrices
+    }
     return {**{key: lists.get(key, value) for key, value in config.values.items() if key != "epidemic_peaks"}}
 
 
