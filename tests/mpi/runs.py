@@ -25,6 +25,7 @@ import xarray  # noqa: F401  # now, and not for a second while a run goes on tha
 from launchers import Launcher
 from witness import Witness
 
+from mosaic_mpi import environment
 from mosaic_mpi.errors import InputError
 from mosaic_mpi.results import Results
 from mosaic_mpi.summary import Summary, summarise
@@ -32,6 +33,9 @@ from mosaic_mpi.summary import Summary, summarise
 MARK = "MOSAIC_MPI_TEST_MARK"
 FAKE = "seconds=0.05,size=12"
 """Settings of the stand-in for LASER: 0.15 s a simulation."""
+QUICK = "seconds=0.005,size=12"
+SLOWLY = {"MOSAIC_MPI_FAKE_SLOWNESS": "10"}
+"""Settings for 0.015 s a simulation; variables that make it 0.15 s, until the run is started again without them."""
 REFERENCE = "seconds=0.001,size=12"
 """Settings of the stand-in for LASER in the fixture `reference`; they belong to the plan."""
 REAL = ("--locations", "ETH", "--n-iterations", "1", "--save", "reported_cases")
@@ -53,7 +57,6 @@ class Ended:
 
     code: int
     output: str
-    seconds: float
 
 
 class Run:
@@ -75,7 +78,6 @@ class Run:
         # A killed launcher leaves its session's folder, named after its process id: another that gets the same id
         # would find a socket there and not start. Short, since names of sockets are.
         self._temporary = tempfile.mkdtemp(prefix="mm-", dir="/tmp")
-        self._began = time.monotonic()
         with open(self._log, "wb") as log:
             self.launcher = subprocess.Popen(
                 command,
@@ -84,6 +86,8 @@ class Run:
                     **os.environ,
                     "PYTHONFAULTHANDLER": "1",
                     "TMPDIR": self._temporary,
+                    # Not in there: each run would compile the loop anew, for some twenty seconds of a core.
+                    "MOSAIC_MPI_CACHE_DIR": str(environment.cache_directory()),
                     **variables,
                     MARK: self.mark,
                 },
@@ -104,7 +108,7 @@ class Run:
             code = self.launcher.wait(seconds)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"still running after {seconds:.0f} s; it printed:\n{self.output}") from None
-        return Ended(code, self.output, time.monotonic() - self._began)
+        return Ended(code, self.output)
 
     def signal_launcher(self, number: signal.Signals) -> None:
         """Send the launcher a signal."""

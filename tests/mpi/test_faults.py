@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
 import runs
 from launchers import NAMES, Launcher
-from runs import Ended, Run, Workplace, assert_kept, wait_until
+from runs import QUICK, SLOWLY, Ended, Run, Workplace, assert_kept, wait_until
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -27,15 +28,21 @@ def ranks_for(launcher: Launcher) -> int:
     return 1 if launcher.name == "none" else 3
 
 
-def start(launcher: Launcher, place: Workplace) -> Run:
-    """Start a run that takes its three slots long enough for a busy machine to catch it half-way."""
+def start(launcher: Launcher, place: Workplace, variables: Mapping[str, str] | None = None) -> Run:
+    """Start a run of three slots, or start it again."""
     n_ranks = ranks_for(launcher)
-    return place.start(launcher, n_ranks, n_simulations=N_SIMULATIONS, slots=3 // n_ranks)
+    settings = {"n_simulations": N_SIMULATIONS, "slots": 3 // n_ranks, "fake": QUICK, "variables": variables}
+    return place.start(launcher, n_ranks, **settings)  # type: ignore[arg-type]
+
+
+def start_slowly(launcher: Launcher, place: Workplace) -> Run:
+    """Start such a run so that a busy machine can catch it half-way."""
+    return start(launcher, place, SLOWLY)
 
 
 def started(launcher: Launcher, place: Workplace) -> tuple[Run, dict[str, np.ndarray]]:
-    """Start such a run, wait until it is in full swing, and return what it has completed by then."""
-    run = start(launcher, place)
+    """Start a run slowly, wait until it is in full swing, and return what it has completed by then."""
+    run = start_slowly(launcher, place)
     place.wait_for(4, run)
     return run, place.numbers()
 
@@ -122,7 +129,7 @@ def test_launcher_killed(launcher: Launcher, place: Workplace) -> None:
 @pytest.mark.fault("launcher of a single rank killed")
 @pytest.mark.parametrize("launcher", NAMES, indirect=True)
 def test_launcher_of_a_single_rank_killed(launcher: Launcher, place: Workplace) -> None:
-    run = place.start(launcher, 1, n_simulations=N_SIMULATIONS, slots=1)
+    run = place.start(launcher, 1, n_simulations=N_SIMULATIONS, slots=1, fake=QUICK, variables=SLOWLY)
     place.wait_for(4, run)
     run.signal_launcher(signal.SIGKILL)
     ends(run)
@@ -132,7 +139,7 @@ def test_launcher_of_a_single_rank_killed(launcher: Launcher, place: Workplace) 
 @pytest.mark.fault("launcher killed while its ranks start")
 @pytest.mark.parametrize("launcher", NAMES, indirect=True)
 def test_launcher_killed_while_its_ranks_start(launcher: Launcher, place: Workplace) -> None:
-    run = start(launcher, place)
+    run = start_slowly(launcher, place)
     wait_until(lambda: len(run.ranks()) == ranks_for(launcher), "all ranks")
     run.signal_launcher(signal.SIGKILL)
     ended = run.wait(PROMPTLY_S)
@@ -196,7 +203,7 @@ def test_killed_again_and_again(launcher: Launcher, place: Workplace) -> None:
     """Three starts in a row that each lose rank 0: the next one finishes, none starts from nothing."""
     before: dict[str, np.ndarray] = {}
     for n_completed in (4, 10, 16):
-        run = start(launcher, place)
+        run = start_slowly(launcher, place)
         place.wait_for(n_completed, run)
         run.ranks()[0].kill()
         ends(run)
@@ -266,7 +273,7 @@ class TestFaultTolerantMPI:
         self, launcher: Launcher, place: Workplace, victim: int, delay_s: float
     ) -> None:
         """The others do not wait for it for ever, be it in MPI_Init or for rank 0's word; or it was late for that."""
-        run = place.start(launcher, 3, n_simulations=N_SIMULATIONS, variables={"MOSAIC_MPI_INIT_TIMEOUT": "10"})
+        run = start(launcher, place, {**SLOWLY, "MOSAIC_MPI_INIT_TIMEOUT": "10"})
         wait_until(lambda: len(run.ranks()) == 3, "all ranks")
         time.sleep(delay_s)
         run.ranks()[victim].kill()

@@ -14,11 +14,21 @@ pytestmark = pytest.mark.timeout(300)
 SECONDS = 4.0
 LIMIT = 0.02
 """Of a core."""
+N_LOOKS = 10
+"""So often at most: the first looks may see a busy machine still at the start of the run, which is work."""
 
 
 def cpu_seconds(process: psutil.Process) -> float:
     times = process.cpu_times()
     return float(times.user + times.system)
+
+
+def shares(processes: dict[int, psutil.Process]) -> dict[int, float]:
+    """The part of a core that each process uses over some seconds."""
+    began, before = time.monotonic(), {number: cpu_seconds(process) for number, process in processes.items()}
+    time.sleep(SECONDS)
+    elapsed = time.monotonic() - began
+    return {number: (cpu_seconds(process) - before[number]) / elapsed for number, process in processes.items()}
 
 
 @pytest.mark.parametrize("launcher", ["none", *NAMES, "openmpi-ulfm"], indirect=True)
@@ -27,11 +37,10 @@ def test_ranks_sleep(launcher: Launcher, place: Workplace) -> None:
     n_ranks = 1 if launcher.name == "none" else 3
     run = place.start(launcher, n_ranks, "--n-iterations", "1", n_simulations=2, fake="seconds=60")
     wait_until(lambda: len(run.slots()) == n_ranks, "all slots")
-    time.sleep(2.0)  # past the start, which is work
     ranks = run.ranks()
     assert sorted(ranks) == list(range(n_ranks))
-    began, before = time.monotonic(), {number: cpu_seconds(process) for number, process in ranks.items()}
-    time.sleep(SECONDS)
-    elapsed = time.monotonic() - began
-    share = {number: (cpu_seconds(process) - before[number]) / elapsed for number, process in ranks.items()}
-    assert max(share.values()) < LIMIT, share
+    for _ in range(N_LOOKS):
+        found = shares(ranks)
+        if max(found.values()) < LIMIT:
+            break
+    assert max(found.values()) < LIMIT, found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 
 import pytest
 from launchers import NAMES, Launcher
@@ -21,7 +20,6 @@ def test_time_limit(launcher: Launcher, place: Workplace) -> None:
     assert limited.code == EXIT_STOPPED, limited.output
     assert "--time-limit of 12 s is near" in limited.output
     assert "to resume: " in limited.output
-    assert limited.seconds < 12 + 5, limited.output  # the launcher's own time comes on top
     place.runs[-1].assert_no_orphans()
     summary = place.summary()
     assert summary is not None
@@ -35,7 +33,6 @@ def test_slurm_tells_when_its_job_ends(launcher: Launcher, place: Workplace) -> 
     command = launcher.command(
         2, "run", "--output", "run.h5", "--n-simulations", "2000", "--slots", "1", "--locations", "ETH"
     )
-    began = time.time()
     run = place.start_command(
         [command[0], "--time=1", *command[1:]], {**launcher.variables, "MOSAIC_MPI_FAKE": "seconds=0.2"}
     )
@@ -44,7 +41,6 @@ def test_slurm_tells_when_its_job_ends(launcher: Launcher, place: Workplace) -> 
     assert re.search(r"limit  stops in time for .*, end of Slurm job \d+", ended.output)
     assert "end of Slurm job" in ended.output.split("NOT LASER")[1]
     assert "CANCELLED" not in ended.output
-    assert time.time() - began < 60 + 10, "Slurm itself ends jobs up to half a minute late"
     summary = place.summary()
     assert summary is not None
     assert summary.state == "stopped"
