@@ -53,7 +53,7 @@ def find_loop() -> tuple[Advance | None, str]:
 def build_loop() -> tuple[Advance, str | None]:
     """Compile the loop, or take it from where it is kept, whether it may be used or not; see `build`."""
     values = self_check.configs()["one country"]
-    return build(loop_arguments(engine.set_up(values)), environment.cache_directory())
+    return build(loop_arguments(engine.set_up(values)), *environment.cache_directories())
 
 
 def in_child(check: Callable[[], str | None]) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from mosaic_mpi.console import complain, say
-from mosaic_mpi.engine_choice import COMPILED
+from mosaic_mpi.engine_choice import is_stock_alone
 from mosaic_mpi.errors import EXIT_COMPLETE, EXIT_SOME_FAILED, EXIT_STOPPED
 from mosaic_mpi.layout import COMPLETE, STOPPED, TOO_MANY_FAILURES
 from mosaic_mpi.progress import Progress, duration
@@ -66,7 +66,7 @@ def tell(
 
 
 def _tell_of_stock(summary: Summary) -> None:
-    if summary.n_stock and summary.engine.startswith(COMPILED):
+    if summary.n_stock and summary.engine and not is_stock_alone(summary.engine):
         say(f"{summary.n_stock} iterations were run by the engine's own loop, where the compiled one could not")
 
 

@@ -36,6 +36,11 @@ class Verdict:
         return f"{self.kind}: {self.reason}" if self.reason else self.kind
 
 
+def is_stock_alone(told: str) -> bool:
+    """Whether what is told of a run's loops (by `mosaic_mpi.loops`, or one verdict) means the engine's own alone."""
+    return told == STOCK or told.startswith(f"{STOCK}: ")
+
+
 def preload_module(choice: str) -> str:
     """The module that a fork server imports once for its slots."""
     return "mosaic_mpi.engine" if choice == STOCK else "mosaic_mpi.compiled_engine"

@@ -7,6 +7,7 @@ act before them.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import platform
 import socket
@@ -133,11 +134,20 @@ def engine_versions() -> dict[str, str]:
 
 
 def code_digest() -> str:
-    """Return a SHA-256 of this package's sources and of the packages that decide the numbers."""
+    """Return a SHA-256 of what ranks must have in common: this package's sources, the engine's, and all versions."""
     digest = hashlib.sha256(repr(sorted(versions().items())).encode())
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.name.encode() + path.read_bytes())
+    for folder in (Path(__file__).parent, *_engine_folders()):
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+def _engine_folders() -> list[Path]:
+    """Where Python finds the engine's packages; nothing is imported for that."""
+    found = importlib.util.find_spec("laser")
+    portions = [] if found is None else [Path(folder) for folder in found.submodule_search_locations or ()]
+    candidates = ([folder / name for folder in portions] for name in ("cholera", "core"))
+    return [folder for folders in candidates for folder in [*filter(Path.is_dir, folders)][:1]]
 
 
 _ASK_NUMPY = "from numpy._core._multiarray_umath import __cpu_dispatch__ as names; print(*names)"
@@ -168,10 +178,10 @@ def use_cache_directory(path: str) -> None:
     os.environ[_CACHE] = os.path.abspath(path)
 
 
-def cache_directory() -> Path:
-    """Where compiled code is kept: on the node itself, unless the user names a place."""
-    named = os.environ.get(_CACHE)
-    return Path(named) if named else Path(tempfile.gettempdir()) / f"mosaic_mpi-{os.getuid()}"
+def cache_directories() -> list[Path]:
+    """Where compiled code is kept: as the user says; where that cannot be, or nothing is said, on the node itself."""
+    named, here = os.environ.get(_CACHE), Path(tempfile.gettempdir()) / f"mosaic_mpi-{os.getuid()}"
+    return [here] if named in (None, "", str(here)) else [Path(str(named)), here]
 
 
 def host() -> str:

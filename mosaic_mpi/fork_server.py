@@ -11,7 +11,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import forkserver, reduction, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from typing import Any
@@ -22,6 +22,8 @@ from mosaic_mpi.errors import EngineError, LaunchError
 _MAX_SOCKET_PATH = 70
 """Longest temporary folder under which the server's socket has a legal name (108 bytes with its own)."""
 _START_SECONDS = 120.0
+_MOST_TRIES = 5
+"""What kills so many processes at once that have not begun anything would kill the next one too."""
 
 
 def start_fork_server(preload: str | None) -> None:
@@ -77,6 +79,29 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+class OpenFile:
+    """An open file for a process that is spawned.
+
+    Its descriptor travels with the request to fork. (`multiprocessing`'s own way, outside of such a request, is a
+    thread in this process that hands descriptors out, and fills standard error when one is killed that asks.)
+
+    Parameters
+    ----------
+    descriptor : int
+        In this process; it stays open here.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _arrived, (reduction.DupFd(self.descriptor),)
+
+
+def _arrived(duplicate: Any) -> OpenFile:
+    return OpenFile(duplicate.detach())
+
+
 def spawn(target: Callable[..., None], *arguments: Any) -> tuple[ForkServerProcess, Connection]:
     """Fork a process from the server that runs ``target(connection, *arguments)``.
 
@@ -92,17 +117,23 @@ def spawn(target: Callable[..., None], *arguments: Any) -> tuple[ForkServerProce
     EngineError
         The fork server ended, for example because memory ran out.
     """
+    for n_tries_left in reversed(range(_MOST_TRIES)):
+        try:
+            return _spawn(target, *arguments)
+        except (EOFError, OSError) as error:
+            if isinstance(error, BrokenPipeError) and n_tries_left:
+                continue  # the new process alone was killed, before it could read what to do
+            message = f"no process can be started on {environment.host()}: {error or type(error).__name__}"
+            raise EngineError(f"{message}; is there memory and a writable {tempfile.gettempdir()}?") from None
+    raise AssertionError("the last try returns or raises")
+
+
+def _spawn(target: Callable[..., None], *arguments: Any) -> tuple[ForkServerProcess, Connection]:
     context = multiprocessing.get_context("forkserver")
     ours, theirs = context.Pipe()
     process = context.Process(target=target, args=(theirs, *arguments), daemon=False)
-    try:
-        with _without_launcher():  # a fork server that has died is started again here
-            process.start()
-    except (EOFError, OSError) as error:
-        message = f"no process can be started on {environment.host()}: {error or type(error).__name__}"
-        raise EngineError(f"{message}; is there memory and a writable {tempfile.gettempdir()}?") from None
-    finally:
-        theirs.close()
+    with theirs, _without_launcher():  # a fork server that has died is started again here
+        process.start()
     return process, ours
 
 

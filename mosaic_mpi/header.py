@@ -68,7 +68,7 @@ def header(
         f"{plan.identity['parameters'].split(':')[0]}, {len(plan.source.names)} values a simulation; "
         f"saved: {', '.join(plan.save) or 'no time series'}",
         f"config {plan.config.source}",
-        *([f"engine {plan.verdict}"] if plan.verdict else []),
+        *([f"engine {plan.verdict}"] if plan.verdict and comm.size == 1 else []),  # of several, see `loops`
         f"file   {file}",
         f"faults {_fault_sentence(comm)}",
         *([f"limit  stops in time for {deadline.clock()}, {deadline.why}"] if deadline else []),

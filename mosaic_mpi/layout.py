@@ -114,7 +114,7 @@ TABLES: tuple[Table, ...] = (
     Table("starts/job", "|S64", (N_STARTS,), "batch job"),
     Table("starts/mpi", "|S128", (N_STARTS,), "MPI library and launcher"),
     Table("starts/command", f"|S{COMMAND_BYTES}", (N_STARTS,), "command line"),
-    Table("starts/engine", "|S512", (N_STARTS,), "loop over ticks on rank 0's host: compiled or stock, and why"),
+    Table("starts/engine", "|S512", (N_STARTS,), "loop over ticks (compiled, stock) and why, by host if they differ"),
     Table("starts/versions", "|S1000", (N_STARTS,), "versions, JSON"),
     Table("progress/n_starts", "<i4", (1,), "starts so far"),
     Table("progress/n_errors", "<i4", (1,), "rows of errors/* in use"),

@@ -14,15 +14,19 @@ import numpy as np
 from mosaic_mpi.arrivals import Arrivals
 from mosaic_mpi.comm import Comm
 from mosaic_mpi.dispatcher import Dispatcher
+from mosaic_mpi.engine_choice import Verdict
 from mosaic_mpi.errors import EngineError, Interrupted
 from mosaic_mpi.failure_limit import DEFAULT as DEFAULT_FAILURE_LIMIT
 from mosaic_mpi.failure_limit import FailureLimit
+from mosaic_mpi.loops import Loops
 from mosaic_mpi.messages import (
     Beat,
     Broken,
     Drain,
     Failure,
+    Loop,
     Message,
+    Mishap,
     Ready,
     Results,
     Returned,
@@ -71,6 +75,8 @@ class Master:
         After so many failed simulations the run stops.
     n_slots : int
         Slots that there will be when all ranks have reported.
+    loop_told : str
+        Which loop over ticks runs, where that was told already.
 
     Attributes
     ----------
@@ -90,10 +96,12 @@ class Master:
         rank_timeout_s: float = DEFAULT_RANK_TIMEOUT_SECONDS,
         failure_limit: FailureLimit = DEFAULT_FAILURE_LIMIT,
         n_slots: int = 0,
+        loop_told: str = "",
     ) -> None:
         self._comm, self._store, self._queue, self._progress = comm, store, queue, progress
         self._sim_ids, self._check_point_s = plan.sim_ids, check_point_s
         self._ranks = Ranks(hosts, [store.host_row(host) for host in hosts], time.monotonic())
+        self._loops = Loops(plan, hosts, loop_told)
         self._units = Units(plan.n_iterations)
         self._tail = Tail(queue, self._ranks, self._units, n_slots)
         self._arrivals = Arrivals(plan.record_dtype, store, queue, self._tail, self._ranks, progress)
@@ -125,12 +133,16 @@ class Master:
         match message:
             case Ready(n_slots) if not ranks.is_dead[source]:
                 ranks.report(source, n_slots)
+            case Loop(name, reason):
+                self._loops.learn(source, Verdict(name, reason))
             case Failure(unit, cause, text):
                 self._take_failure(source, unit, cause, text)
             case Returned(units):
                 self._tail.give_back(source, units)
                 if self._drain_until is not None:
                     self._tail.drain()
+            case Mishap(text):
+                self._progress.mishap(f"{ranks.name(source)}: {text}")
             case Broken(text):
                 self._take_breakdown(source, text)
             case _:
@@ -147,6 +159,8 @@ class Master:
     def _take_breakdown(self, source: int, text: str) -> None:
         """A rank can start no slots: the others go on without it."""
         self._ranks.break_down(source)
+        if self._loops.is_refused(source):  # of which all hosts are told together, before anything was handed out
+            return
         self._go_on_without(source, f"cannot go on: {text}")
         self._last_trouble = f"{self._ranks.name(source)}: {text}"
 
@@ -201,8 +215,9 @@ class Master:
         if self._drain_until is None and self._is_failure_limit_reached:
             self.has_failed_too_often = not self._queue.is_done
             self.drain(0.0)
-        if self._drain_until is None:
+        if self._drain_until is None and self._loops.may_begin(self._ranks):
             self._dispatcher.hand_out(now, self.mean_s)  # before anything that takes long: slots may be waiting
+        self._tell_of_loops()
         self._commit_if_due(now, busy)
         if now - self._checked > self._check_point_s:
             self._check_point()
@@ -214,6 +229,12 @@ class Master:
             return now > self._drain_until or not self._queue.n_running
         self._refuse_to_wait_for_nobody()
         return self._queue.is_done
+
+    def _tell_of_loops(self, at_the_end: bool = False) -> None:
+        """Say and note which loop over ticks runs where, once all ranks have said so."""
+        if news := self._loops.news(self._ranks, at_the_end):
+            self._store.note(engine=news)
+            self._progress.say(f"engine {news}")
 
     @property
     def _is_failure_limit_reached(self) -> bool:
@@ -306,8 +327,9 @@ class Master:
         self._store.note(loop_cpu_s=time.process_time() - self._cpu_began, n_slots_live=n_slots, n_ranks_lost=n_lost)
 
     def note_cpu(self) -> None:
-        """Note and show, at the end, how much CPU directing has taken and who is left."""
+        """Note and show, at the end, how much CPU directing has taken, who is left, and which loops ran."""
         self._show()
+        self._tell_of_loops(at_the_end=True)
         self._note_standing(time.monotonic())
 
     def _commit_if_due(self, now: float, busy: bool) -> None:

@@ -1,8 +1,8 @@
 """Everything that ranks say to one another, one frozen dataclass a kind.
 
-Worker to master: Hello, Ready, Results, Failure, Returned, Broken, Beat. Master to worker: Assign, Drain, Stop,
-Beat. The kind travels as the
-MPI tag, everything else as bytes; ids never go into tags, which MPI guarantees to 32767 only. Knows no MPI.
+Worker to master: Hello, Ready, Loop, Results, Failure, Returned, Mishap, Broken, Beat. Master to worker: Assign,
+Drain, Stop, Beat. The kind travels as the MPI tag, everything else as bytes; ids never go into tags, which MPI
+guarantees to 32767 only. Knows no MPI.
 """
 
 from __future__ import annotations
@@ -54,6 +54,15 @@ class Ready:
 
 
 @dataclass(frozen=True)
+class Loop:
+    """Which loop over ticks a worker's slots run, "compiled" or "stock", and why; see `engine_choice.Verdict`."""
+
+    kind: ClassVar[int] = 11
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Assign:
     """Units to simulate (see `mosaic_mpi.units`), ``ndarray of int64, shape (n,)``."""
 
@@ -89,6 +98,14 @@ class Returned:
 
 
 @dataclass(frozen=True)
+class Mishap:
+    """Something went wrong at a worker that costs no attempt, for a person."""
+
+    kind: ClassVar[int] = 12
+    text: str
+
+
+@dataclass(frozen=True)
 class Broken:
     """A worker cannot go on, and why."""
 
@@ -117,11 +134,12 @@ class Drain:
     kind: ClassVar[int] = 7
 
 
-Message = Hello | Ready | Assign | Results | Failure | Returned | Broken | Beat | Stop | Drain
+Message = Hello | Ready | Loop | Assign | Results | Failure | Returned | Mishap | Broken | Beat | Stop | Drain
 _KINDS: dict[int, type[Message]] = {
-    kind.kind: kind for kind in (Hello, Ready, Assign, Results, Failure, Returned, Broken, Beat, Stop, Drain)
+    kind.kind: kind
+    for kind in (Hello, Ready, Loop, Assign, Results, Failure, Returned, Mishap, Broken, Beat, Stop, Drain)
 }
-FOR_MASTER = (Hello, Ready, Results, Failure, Returned, Broken)
+FOR_MASTER = (Hello, Ready, Loop, Results, Failure, Returned, Mishap, Broken)
 _COUNT = struct.Struct("<q")
 _NO_FIELDS = pickle.dumps(())
 

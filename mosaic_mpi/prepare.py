@@ -41,8 +41,15 @@ def load_inputs(options: RunOptions) -> RunPlan:
     return replace(plan, engine=options.engine)
 
 
-def describe_channels(plan: RunPlan) -> RunPlan:
+def describe_channels(plan: RunPlan, has_slots: bool = True) -> RunPlan:
     """Have the engine check the config and describe its channels, in a process of its own.
+
+    Parameters
+    ----------
+    plan : RunPlan
+        Without channels.
+    has_slots : bool
+        Whether this rank runs simulations, so that it matters which loop it has.
 
     Raises
     ------
@@ -53,6 +60,9 @@ def describe_channels(plan: RunPlan) -> RunPlan:
     if isinstance(found, str):
         raise InputError(f"{plan.config.source}: the engine refuses it: {found.replace('AssertionError: ', '')}")
     channels, verdict = found
-    if verdict is not None and plan.engine == COMPILED != verdict.kind:
-        raise InputError(f"--engine compiled: {verdict.reason}; --engine auto takes the engine's own loop instead")
+    if has_slots and verdict is not None and plan.engine == COMPILED != verdict.kind:
+        raise InputError(
+            f"--engine compiled: not on {environment.host()}: {verdict.reason}; --engine auto takes the engine's own "
+            "loop instead"
+        )
     return replace(plan.with_channels(channels), verdict=verdict)

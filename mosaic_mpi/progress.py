@@ -74,6 +74,7 @@ class Progress:
         self._n_lines = 0
         self._rate = RecentRate(self._began, n_done, 2 * n_slots)
         self._standing: Standing | None = None
+        self._n_mishaps = 0
         self._causes: Counter[str] = Counter()
         self._kinds: Counter[Hashable] = Counter()
         self._examples: dict[Hashable, str] = {}
@@ -103,6 +104,12 @@ class Progress:
         outcome = "given up" if final else "to be tried again"
         more = "; further ones go to the results file only" if self._causes[cause] == _MAX_EXAMPLES else ""
         self.say(f"simulation {sim_id}, attempt {attempts} on {where}: {cause}: {last_line} ({outcome}){more}")
+
+    def mishap(self, text: str) -> None:
+        """Show the first few of what went wrong without costing an attempt."""
+        self._n_mishaps += 1
+        if self._n_mishaps <= _MAX_EXAMPLES:
+            self.say(text + ("; no more of these are told" if self._n_mishaps == _MAX_EXAMPLES else ""))
 
     def commonest_failures(self, n_kinds: int = 3) -> list[str]:
         """Kinds of failed attempts of this start, the commonest first, with their counts and the first of each."""

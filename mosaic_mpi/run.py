@@ -213,9 +213,9 @@ class _Rank0:
             self._send_order(EXIT_COMPLETE)
             return EXIT_COMPLETE
         refuse_unwritable(options.output)
-        plan = describe_channels(plan)
-        self._store = Store(options.output, plan, options.overwrite, options.retry_failed)
         slots = allocate(hellos, options.slots)
+        plan = describe_channels(plan, has_slots=slots[MASTER] > 0)
+        self._store = Store(options.output, plan, options.overwrite, options.retry_failed)
         block = plan.slot_plan().to_bytes()
         self._deadline = earliest(self._own_deadline(), job_deadline())
         self._print_header(plan, hellos, slots)
@@ -285,10 +285,14 @@ class _Rank0:
             job=environment.job(),
             mpi=f"{self._comm.library} ({self._launcher.name})",
             command=shlex.join(self._options.command),
-            engine="" if plan.verdict is None else str(plan.verdict),
+            engine=self._own_loop(plan),
             versions=json.dumps(environment.versions()),
         )
         self._began = True
+
+    def _own_loop(self, plan: RunPlan) -> str:
+        """Which loop runs, where no other rank has a say in that."""
+        return str(plan.verdict) if plan.verdict and self._comm.size == 1 else ""
 
     def _direct(self, plan: RunPlan, hellos: list[Hello], n_slots: int, worker: Worker) -> int:
         store = self._store
@@ -308,6 +312,7 @@ class _Rank0:
             self._options.rank_timeout_s,
             self._options.max_failures,
             n_slots,
+            self._own_loop(plan),
         )
         began = time.monotonic()
         try:

@@ -11,8 +11,11 @@ import traceback
 
 import numpy as np
 
-READY, RESULTS, FAILURE, RETURNED, UNFIT = b"I", b"R", b"F", b"B", b"X"
-"""First byte of what a slot sends: ready, results, an exception, units that it has not begun, unable to start."""
+from mosaic_mpi.engine_choice import Verdict
+
+READY, RESULTS, FAILURE, RETURNED, UNFIT, LOOP = b"I", b"R", b"F", b"B", b"X", b"L"
+"""First byte of what a slot sends: ready, results, an exception, units that it has not begun, unable to start, and
+before either of the first and the last, which loop over ticks it runs."""
 WORK = struct.Struct("<qd")
 """After `RESULTS`: how many records follow, and then their series; seconds that they took together, by the slot's
 clock: messages that wait for a rank that stood still come all at once, which says nothing of how long they took."""
@@ -34,6 +37,17 @@ def units_of(message: bytes) -> list[int]:
     """Return the units that a message gives; none if it is `RECALL`."""
     units: list[int] = np.frombuffer(message, "<i8").tolist()
     return units
+
+
+def loop_message(verdict: Verdict) -> bytes:
+    """Return the message that tells which loop a slot runs."""
+    return LOOP + f"{verdict.kind}\n{verdict.reason}".encode("utf-8", "replace")
+
+
+def verdict_of(body: memoryview) -> Verdict:
+    """Return what such a message tells, from what follows its first byte."""
+    kind, _, reason = bytes(body).decode("utf-8", "replace").partition("\n")
+    return Verdict(kind, " ".join(reason.split()))
 
 
 def last_words() -> bytes:

@@ -5,48 +5,52 @@ Runs in processes forked from the fork server only.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import mmap
 import os
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
+from mosaic_mpi.fork_server import OpenFile
 from mosaic_mpi.lifeline import be_first_out_of_memory, ignore_signals, tie_to_parent
-from mosaic_mpi.slot_messages import READY, UNFIT, last_words
+from mosaic_mpi.slot_messages import READY, UNFIT, last_words, loop_message
 
 if TYPE_CHECKING:
     from mosaic_mpi.engine_choice import Verdict
 
 
-def main(connection: Connection, plan_file: Any, plan_size: int, logbook_file: Any, slot: int) -> None:
+def main(connection: Connection, plan_file: OpenFile, plan_size: int, logbook_file: OpenFile, slot: int) -> None:
     """Run simulations until the pipe closes.
 
     Parameters
     ----------
     connection : Connection
         Carries units one way, results the other.
-    plan_file : multiprocessing.reduction.DupFd
-        Descriptor of a file that holds the plan; all slots of a rank map the same pages.
+    plan_file : fork_server.OpenFile
+        Holds the plan; all slots of a rank map the same pages.
     plan_size : int
         Its bytes.
-    logbook_file : multiprocessing.reduction.DupFd
-        Descriptor of the memory of a `logbook.Logbook`.
+    logbook_file : fork_server.OpenFile
+        The memory of a `logbook.Logbook`.
     slot : int
         Index of this slot in its rank.
     """
     tie_to_parent()
     ignore_signals()
     be_first_out_of_memory()
-    try:
-        server = _prepare(connection, plan_file.detach(), plan_size, logbook_file.detach(), slot)
-    except BaseException:
-        connection.send_bytes(UNFIT + last_words())
-        return
-    connection.send_bytes(READY)
-    server.serve()
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the rank is gone: there is nobody to tell
+        try:
+            server = _prepare(connection, plan_file.descriptor, plan_size, logbook_file.descriptor, slot)
+        except BaseException:
+            connection.send_bytes(UNFIT + last_words())
+            return
+        connection.send_bytes(READY)
+        server.serve()
 
 
 def _prepare(connection: Connection, plan_file: int, plan_size: int, logbook_file: int, slot: int) -> Any:
+    from mosaic_mpi import engine_choice
     from mosaic_mpi.logbook import Logbook
     from mosaic_mpi.parcel import Parcel
     from mosaic_mpi.plan import SlotPlan
@@ -58,6 +62,8 @@ def _prepare(connection: Connection, plan_file: int, plan_size: int, logbook_fil
     os.close(plan_file)
     os.close(logbook_file)
     plan = SlotPlan.from_buffer(block)
+    if plan.simulator == "laser":
+        connection.send_bytes(loop_message(engine_choice.verdict(plan.engine)))
     server = Server(connection, Simulation(plan), Parcel(plan.record_dtype, slot), logbook, slot)
     # What is alive now stays alive: frozen, it is neither scanned at each collection nor copied by it.
     gc.collect()

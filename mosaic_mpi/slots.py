@@ -17,14 +17,26 @@ import tempfile
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from multiprocessing import reduction
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 
 from mosaic_mpi import fork_server, logbook, slot_process
+from mosaic_mpi.engine_choice import Verdict
 from mosaic_mpi.errors import EngineError
 from mosaic_mpi.logbook import Logbook
-from mosaic_mpi.slot_messages import GATHER_SECONDS, READY, RECALL, REST, RESULTS, RETURNED, UNFIT, WORK, order
+from mosaic_mpi.slot_messages import (
+    GATHER_SECONDS,
+    LOOP,
+    READY,
+    RECALL,
+    REST,
+    RESULTS,
+    RETURNED,
+    UNFIT,
+    WORK,
+    order,
+    verdict_of,
+)
 
 _FAST_SECONDS = 0.25
 """Below this a slot gets its next units before it asks, so that it does not wait for the rank: …"""
@@ -75,7 +87,14 @@ class Unbegun:
     units: list[int]
 
 
-SlotEvent = Finished | Failed | Unbegun
+@dataclass(frozen=True)
+class Replaced:
+    """A slot that ended while it ran nothing, for a person: how. A new one has been started."""
+
+    text: str
+
+
+SlotEvent = Finished | Failed | Unbegun | Replaced
 
 
 @dataclass(eq=False)
@@ -111,12 +130,18 @@ class SlotPool:
         Limit of one unit, seconds; None takes 20 times the slowest one seen here, at least 600.
     max_simulations : int, optional
         A slot is replaced by a fresh process after so many, against what leaks; None never.
+
+    Attributes
+    ----------
+    verdict : Verdict or None
+        Which loop over ticks the latest slot to start runs; None before the first, and of a stand-in for the engine.
     """
 
     def __init__(
         self, n_slots: int, plan_block: bytes, timeout_s: float | None = None, max_simulations: int | None = None
     ) -> None:
         self.n_slots = n_slots
+        self.verdict: Verdict | None = None
         self._timeout_s = timeout_s
         self._max_simulations = max_simulations
         self._slowest_s = 0.0
@@ -196,7 +221,7 @@ class SlotPool:
         self._files = []
 
     def _start(self, index: int) -> None:
-        plan_file, logbook_file = map(reduction.DupFd, self._files)
+        plan_file, logbook_file = map(fork_server.OpenFile, self._files)
         self._logbook.clear(index)
         process, connection = fork_server.spawn(slot_process.main, plan_file, self._plan_size, logbook_file, index)
         slot = _Slot(index, process, connection)
@@ -244,6 +269,9 @@ class SlotPool:
         kind, body = message[:1], memoryview(message)[1:]
         if kind == READY:
             slot.ready = True
+            return
+        if kind == LOOP:
+            self.verdict = verdict_of(body)
             return
         if kind == UNFIT:
             raise EngineError(f"a slot cannot start:\n{bytes(body).decode()}")
@@ -298,8 +326,11 @@ class SlotPool:
         if at >= 0:
             if slot.overdue is None or slot.overdue[0] == n_begun:  # else it had just come to the next one
                 self._events.append(self._post_mortem(slot, units.pop(at)))
-        elif units or not slot.ready:
-            self._count_vain_start(slot)
+        else:
+            when = "between simulations" if slot.ready else "while it started"
+            self._events.append(Replaced(f"a slot {_ending(slot.process)} {when}; a new one is started"))
+            if units or not slot.ready:
+                self._count_vain_start(slot)
         self._backlog.extendleft(reversed(units))
         self._start(slot.index)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from mosaic_mpi import layout
 from mosaic_mpi.console import visible
-from mosaic_mpi.engine_choice import STOCK
+from mosaic_mpi.engine_choice import is_stock_alone
 from mosaic_mpi.lock import describe_holder
 from mosaic_mpi.standing import duration
 from mosaic_mpi.summary import Failures, SilentHost, Summary, kinds_of_failures
@@ -37,7 +37,7 @@ def as_text(summary: Summary) -> str:
 
 
 def _stock_text(summary: Summary) -> str:
-    if not summary.n_stock or summary.engine.startswith(STOCK):
+    if not summary.n_stock or is_stock_alone(summary.engine):
         return ""
     return f"; {summary.n_stock} iterations by the engine's own loop"
 

@@ -10,9 +10,23 @@ import time
 import numpy as np
 
 from mosaic_mpi.comm import Comm
+from mosaic_mpi.engine_choice import Verdict
 from mosaic_mpi.errors import EngineError
-from mosaic_mpi.messages import Assign, Beat, Broken, Drain, Failure, Message, Ready, Results, Returned, Stop
-from mosaic_mpi.slots import Failed, Finished, SlotEvent, SlotPool, Unbegun
+from mosaic_mpi.messages import (
+    Assign,
+    Beat,
+    Broken,
+    Drain,
+    Failure,
+    Loop,
+    Message,
+    Mishap,
+    Ready,
+    Results,
+    Returned,
+    Stop,
+)
+from mosaic_mpi.slots import Failed, Finished, Replaced, SlotEvent, SlotPool, Unbegun
 
 MASTER = 0
 _LONGEST_BEAT_SECONDS = 5.0
@@ -57,6 +71,7 @@ class Worker:
         self._flush_s = flush_interval_s(comm.size)
         self._flushed = self._sent = self._stepped = self.heard = time.monotonic()
         self.stopped = self._broken = False
+        self._verdict_told: Verdict | None = None
 
     def start(self) -> None:
         """Start the slots and tell the master."""
@@ -85,6 +100,7 @@ class Worker:
         if self._outbox:
             wait_s = min(wait_s, max(self._flushed + self._flush_s - time.monotonic(), 0.0))
         events = self._poll(wait_s)
+        self._tell_verdict()
         for event in events:
             match event:
                 case Finished(payload=payload):
@@ -94,6 +110,8 @@ class Worker:
                     self._send(Failure(unit, cause, text))
                 case Unbegun(units):
                     self._send(Returned(np.array(units, dtype=np.int64)))
+                case Replaced(text):
+                    self._send(Mishap(text))
         self._flush_if_due()
         self._beat_if_due()
         self._allow_for_own_stall()
@@ -123,8 +141,16 @@ class Worker:
     def _break(self, error: EngineError) -> None:
         """Go on without slots: the others may have more luck, and the master decides."""
         self._broken = True
+        self._tell_verdict()
         self._pool.close()
         self._send(Broken(str(error)))
+
+    def _tell_verdict(self) -> None:
+        """Tell which loop the slots run: once, unless a fork server that was started anew finds otherwise."""
+        verdict = self._pool.verdict
+        if verdict is not None and verdict != self._verdict_told:
+            self._verdict_told = verdict
+            self._send(Loop(verdict.kind, verdict.reason))
 
     def _flush_if_due(self) -> None:
         """Send a lone result at once, and what follows it closely together."""

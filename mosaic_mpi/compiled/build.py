@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import os
 import platform
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,17 +29,25 @@ from mosaic_mpi.compiled.njit import OPTIONS
 
 _WAIT_SECONDS = 120.0
 _POLL_SECONDS = 0.05
+_UNUSED_SECONDS = 90 * 86400.0
+"""Code that nobody asked for in so long is of an old version, or of a processor that is gone."""
+_HALF_DONE_SECONDS = 3600.0
+"""A file that was not finished in so long never will be: its writer was killed."""
+_FOLDER = "[0-9a-f]" * 24
+"""Names of our folders: a directory that a user names may hold other things."""
+_LOCK = "lock"
+"""Its time is that of the latest use of a folder."""
 
 
-def build(arguments: Sequence[Any], directory: Path | None) -> tuple[Advance, str | None]:
+def build(arguments: Sequence[Any], *directories: Path) -> tuple[Advance, str | None]:
     """Return the compiled loop.
 
     Parameters
     ----------
     arguments : sequence
         As the loop is called with; their types are those it is compiled for.
-    directory : pathlib.Path or None
-        Where compiled code is kept; None keeps none.
+    *directories : pathlib.Path
+        Where compiled code is kept: in the first where that is possible, if in any.
 
     Returns
     -------
@@ -48,14 +57,32 @@ def build(arguments: Sequence[Any], directory: Path | None) -> tuple[Advance, st
         Why nothing was kept, where it should have been.
     """
     kinds = tuple(numba.typeof(argument) for argument in arguments)
-    if directory is None:
-        return _compiled(kinds), None
-    try:
-        folder = private_folder(directory, _digest())
-        with _one_at_a_time(folder):
-            return _compiled(kinds, folder), None
-    except Exception as error:  # a full or foreign disk, or damaged files: of whatever kind, the loop can do without
-        return _compiled(kinds), f"compiled code is not kept in {directory}: {error}"
+    troubles: list[str] = []
+    for directory in directories:
+        try:
+            advance = _kept(kinds, private_folder(directory, _digest()))
+        except Exception as error:  # a full or foreign disk: of whatever kind, the loop can do without
+            troubles.append(f"compiled code is not kept in {directory}: {error}")
+        else:
+            return advance, "; ".join([*troubles, f"it is kept in {directory}"]) if troubles else None
+    return _compiled(kinds), "; ".join(troubles) or None
+
+
+def _kept(kinds: tuple[Any, ...], folder: Path) -> Advance:
+    """The loop from a folder, or compiled and left there; damaged code is compiled anew."""
+    for is_last in (False, True):
+        with _one_at_a_time(folder) as is_mine:
+            if is_mine:
+                _tidy(folder)
+            try:
+                return _compiled(kinds, folder)
+            except OSError:
+                raise
+            except Exception:
+                if is_last:
+                    raise
+                _forget(folder)
+    raise AssertionError("the second time returns or raises")
 
 
 def _compiled(kinds: tuple[Any, ...], folder: Path | None = None) -> Advance:
@@ -70,6 +97,27 @@ def _compiled(kinds: tuple[Any, ...], folder: Path | None = None) -> Advance:
     dispatcher.disable_compile()
     advance: Advance = dispatcher
     return advance
+
+
+def _files(folder: Path, pattern: str) -> list[Path]:
+    return [path for path in folder.rglob(pattern) if path.is_file()]
+
+
+def _forget(folder: Path) -> None:
+    for path in (*_files(folder, "*.nbi"), *_files(folder, "*.nbc")):
+        path.unlink(missing_ok=True)
+
+
+def _tidy(folder: Path) -> None:
+    """Before something is added, remove what nobody needs: old code beside it, and what killed processes left."""
+    now = time.time()
+    with contextlib.suppress(OSError):
+        for lock in folder.parent.glob(f"{_FOLDER}/{_LOCK}"):
+            if now - lock.stat().st_mtime > _UNUSED_SECONDS:
+                shutil.rmtree(lock.parent, ignore_errors=True)
+        for path in _files(folder, "*.tmp.*"):
+            if now - path.stat().st_mtime > _HALF_DONE_SECONDS:
+                path.unlink()
 
 
 def private_folder(directory: Path, name: str) -> Path:
@@ -100,21 +148,29 @@ def _digest() -> str:
 
 
 def _is_kept(folder: Path) -> bool:
-    """Whether there is code in a folder; Numba puts it there last, and whole."""
-    return any(folder.rglob("*.nbc"))
+    """Whether there is code in a folder, and the index without which it is not found."""
+    return any(folder.rglob("*.nbc")) and any(folder.rglob("*.nbi"))
 
 
 @contextlib.contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Wait, within reason, until the code is there or no other process compiles it; its death ends its turn."""
-    with (folder / "lock").open("w") as file:
+def _one_at_a_time(folder: Path) -> Iterator[bool]:
+    """Wait, within reason, until the code is there or no other process compiles it; its death ends its turn.
+
+    Yields
+    ------
+    bool
+        Whether it is for this process to compile it.
+    """
+    with (folder / _LOCK).open("w") as file:
+        os.utime(file.fileno())
         deadline = time.monotonic() + _WAIT_SECONDS
-        while not _is_kept(folder) and time.monotonic() < deadline:
+        is_mine = False
+        while not is_mine and not _is_kept(folder) and time.monotonic() < deadline:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
+                is_mine = True
             except BlockingIOError:
                 time.sleep(_POLL_SECONDS)
             except OSError:  # a file system without locks: several compile, and each leaves the same
                 break
-        yield
+        yield is_mine

@@ -12,6 +12,8 @@ from mosaic_mpi.report.slot_time import SlotTime
 from mosaic_mpi.report.snapshot import Snapshot
 
 _N_WARNINGS = 5
+_WORTH_A_WORD = 0.001
+"""Share of the slots' time."""
 
 
 def progress(snapshot: Snapshot, slots: SlotTime) -> dict[str, Any] | None:
@@ -43,6 +45,7 @@ def progress(snapshot: Snapshot, slots: SlotTime) -> dict[str, Any] | None:
         "uses": shares,
         "total": ledger.total / unit_s,
         "unit": unit,
+        "elsewhere": slots.elsewhere_s / unit_s if slots.elsewhere_s > _WORTH_A_WORD * ledger.total else 0.0,
         "has_failed_attempts": bool(snapshot.failed_attempts.any()),
         "efficiency": ledger.efficiency,
         "n_starts": snapshot.n_starts,

@@ -218,6 +218,11 @@ class SlotTime:
         """Different slots that brought a result."""
         return len(self.places)
 
+    @property
+    def elsewhere_s(self) -> float:
+        """Slot seconds of iterations that ran in other slots than the last one of their simulation, unknown which."""
+        return float((self._busy - (self._end - self._begin)).sum())
+
     @cached_property
     def ledger(self) -> Ledger:
         """Where the slot seconds went."""
@@ -231,13 +236,12 @@ class SlotTime:
         seconds = np.array([span.seconds for span in self.spans])
         slots = np.array([span.n_slots for span in self.spans])
         silent = np.clip(slots - np.bincount(start, minlength=len(self.spans)), 0, None)
-        elsewhere = float((self._busy - (self._end - self._begin)).sum())
         idle = [
             float((ends - last).sum()),
             float((silent * seconds).sum()),
             float(np.clip(last - first - busy, 0.0, None).sum()),
         ]
-        (tail, unused, waiting), moved = _take(idle, elsewhere)
+        (tail, unused, waiting), moved = _take(idle, self.elsewhere_s)
         starting = float((first - offsets).sum())
         return Ledger(float(busy.sum()) + moved, starting, waiting, tail, unused)
 

@@ -108,8 +108,8 @@ def test_processes_that_start_at_once_compile_once(tmp_path: Path) -> None:
     assert not [path for path in folder.rglob("*") if path.is_file() and path.suffix not in ("", ".nbi", ".nbc")]
 
 
-DAMAGED = """
-import sys
+SHORT = """
+import os, signal, sys, time
 from pathlib import Path
 from mosaic_mpi import environment
 environment.use_one_thread()
@@ -118,28 +118,127 @@ def short(number):
     return number + 1
 build.loop.advance = short
 cache = Path(sys.argv[1])
-first, said = build.build((1,), cache)
-assert said is None and first(41) == 42
-again, said = build.build((1,), cache)
-assert said is None and again(41) == 42 and sum(again.stats.cache_hits.values()) == 1
-files = [file for file in cache.rglob("*") if file.suffix in (".nbi", ".nbc")]
-assert len(files) == 2
-for file in files:
-    whole = file.read_bytes()
-    file.write_bytes(whole[:len(whole) // 2])
-    without, said = build.build((1,), cache)
-    assert without(41) == 42
-    assert said is not None and "is not kept in" in said, file.suffix
-    file.write_bytes(whole)
-print("done without")
+def built(*directories):
+    advance, said = build.build((1,), *directories)
+    assert advance(41) == 42
+    return sum(advance.stats.cache_hits.values()), said
+def files():
+    return [path for path in cache.rglob("*") if path.suffix in (".nbi", ".nbc")]
 """
+"""A loop that is compiled in no time, in the place of the real one."""
 
 
-def test_damaged_files_are_done_without(tmp_path: Path) -> None:
-    script = tmp_path / "damaged.py"
-    script.write_text(DAMAGED)
-    run = "import runpy, sys; runpy.run_path(sys.argv.pop(1), run_name='damaged')"
-    assert python(run, str(script), str(tmp_path / "cache")) == "done without"
+def short(folder: Path, code: str, *words: str) -> None:
+    """Run code after `SHORT`, from a file, as Numba keeps the code of files alone; it must come to its end."""
+    script = folder / "short.py"
+    script.write_text(f"{SHORT}{code}\nprint('done')\n")
+    run = "import runpy, sys; runpy.run_path(sys.argv.pop(1), run_name='short')"
+    assert python(run, str(script), str(folder / "cache"), *words) == "done"
+
+
+def test_damaged_or_incomplete_code_is_compiled_anew_once(tmp_path: Path) -> None:
+    code = """
+assert built(cache) == (0, None)
+assert built(cache) == (1, None)
+assert len(files()) == 2
+for file in files():
+    file.write_bytes(file.read_bytes()[:-20])
+    assert built(cache) == (0, None), file.suffix
+    assert built(cache) == (1, None), file.suffix
+for file in files():
+    file.unlink()
+    assert built(cache) == (0, None), file.suffix
+    assert built(cache) == (1, None), file.suffix
+"""
+    short(tmp_path, code)
+
+
+def test_where_nothing_can_be_kept_the_next_directory_is_taken(tmp_path: Path) -> None:
+    """The second start takes it from there."""
+    code = """
+in_the_way, other = cache.parent / "file", cache.parent / "other"
+in_the_way.touch()
+for n_hits in (0, 1):
+    found, said = built(in_the_way, cache)
+    assert found == n_hits
+    assert said.startswith(f"compiled code is not kept in {in_the_way}: ")
+    assert said.endswith(f"; it is kept in {cache}")
+other.mkdir(0o777)
+other.chmod(0o777)
+found, said = built(in_the_way, other)
+assert found == 0
+assert said.count("compiled code is not kept in") == 2 and "open to others" in said
+"""
+    short(tmp_path, code)
+
+
+def test_a_full_disk_is_done_without(tmp_path: Path) -> None:
+    full = tmp_path / "full"
+    full.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(full)], capture_output=True).returncode:
+        pytest.skip("no tmpfs may be mounted here")
+    try:
+        code = """
+full = Path(sys.argv[2])
+assert built(full / "cache")[1] is None
+file, = (path for path in full.rglob("*.nbc"))
+file.unlink()
+(full / "filler").touch()
+try:
+    (full / "filler").write_bytes(bytes(1 << 20))
+except OSError:
+    pass
+found, said = built(full / "cache", cache)
+assert found == 0 and "No space left" in said, said
+assert built(full / "cache", cache)[0] == 1
+assert not [path for path in full.rglob("*.tmp.*")]
+"""
+        short(tmp_path, code, str(full))
+    finally:
+        subprocess.run(["umount", str(full)], check=True)
+
+
+def test_a_process_that_is_killed_while_it_compiles_is_not_waited_for(tmp_path: Path) -> None:
+    code = """
+build._WAIT_SECONDS = 1e6
+reader, writer = os.pipe()
+child = os.fork()
+if child == 0:
+    with build._one_at_a_time(build.private_folder(cache, build._digest())) as is_mine:
+        os.write(writer, b"1" if is_mine else b"0")
+        time.sleep(1e6)
+assert os.read(reader, 1) == b"1"
+os.kill(child, signal.SIGKILL)
+assert built(cache) == (0, None)
+assert built(cache) == (1, None)
+"""
+    short(tmp_path, code)
+
+
+def test_what_nobody_needs_is_removed_before_something_is_added(tmp_path: Path) -> None:
+    """But nothing that is not ours: a user may name a directory that holds other things."""
+    code = """
+def there(name, age_s):
+    path = cache / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    os.utime(path, (time.time() - age_s,) * 2)
+    return path
+year = 365 * 86400
+old, new, other = there("0" * 24 + "/lock", year), there("1" * 24 + "/lock", 86400), there("project/lock", year)
+ours = build._digest()
+half_done = there(f"{ours}/compiled/short.nbc.tmp.0123", 86400)
+cache.chmod(0o700)
+being_written = there(f"{ours}/compiled/short.nbc.tmp.4567", 0)
+(cache / ours).chmod(0o700)
+assert built(cache) == (0, None)
+assert not old.parent.exists() and new.exists() and other.exists()
+assert not half_done.exists() and being_written.exists()
+there(f"{ours}/lock", year)
+assert built(cache) == (1, None)
+assert time.time() - (cache / ours / "lock").stat().st_mtime < 86400, "used again"
+"""
+    short(tmp_path, code)
 
 
 def test_code_of_others_is_not_run(tmp_path: Path) -> None:

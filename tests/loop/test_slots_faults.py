@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from helpers import CI, Cli, few_parameters, wait_until, write_config
 
@@ -141,6 +142,27 @@ def test_a_kill_costs_what_ran_and_what_was_not_sent_is_run_again(cli: Cli, argu
     assert outcome.causes == {"killed": 1}
     assert summarise(outcome.path).failures[0].text.startswith("its process was killed by SIGKILL")
     assert all(pids.count(stuck) == 1 for pids in begun(cli).values() if stuck in pids)
+
+
+def test_slots_that_are_killed_while_they_start_end_nothing_and_leave_no_traceback(
+    cli: Cli, arguments: tuple[str, ...]
+) -> None:
+    process = cli.start(*arguments, "--n-simulations", "40", "--slots", "2", fake="seconds=0.05")
+    path, killed = cli.folder / "r.h5", set[int]()
+    wait_until(path.exists, "the file, before which the engine is asked for its channels by a process of its own")
+    (server,) = (
+        child for child in psutil.Process(process.pid).children() if "forkserver" in " ".join(child.cmdline())
+    )
+    while len(killed) < 4:  # of five in a row it would be said that slots cannot be started
+        for slot in server.children():
+            if slot.pid not in killed and len(killed) < 4:
+                time.sleep(0.005 * len(killed))  # the first has read nothing yet, the others some
+                killed.add(slot.pid)
+                slot.kill()
+    done = cli.end(process)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert (Outcome(cli).status == COMPLETED).all()
 
 
 def test_poison_first_and_everywhere_at_four_slots(cli: Cli, arguments: tuple[str, ...]) -> None:

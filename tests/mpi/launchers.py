@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import slurm_cluster
@@ -54,6 +54,16 @@ class Launcher:
     def is_open_mpi_5(self) -> bool:
         """Whether it kills its ranks half a second after it was asked to end."""
         return self.name in ("openmpi", "openmpi-ulfm")
+
+
+def by_rank(launcher: Launcher, folder: Path, lines: Mapping[int, str], otherwise: str = ":") -> Launcher:
+    """A launcher whose ranks run some shell before they become Python."""
+    cases = "".join(f"{rank}) {line} ;;\n" for rank, line in lines.items())
+    wrapper = folder / "python"
+    rank = '"${OMPI_COMM_WORLD_RANK:-${PMI_RANK:-$SLURM_PROCID}}"'
+    wrapper.write_text(f'#!/bin/sh\ncase {rank} in\n{cases}*) {otherwise} ;;\nesac\nexec {launcher.python} "$@"\n')
+    wrapper.chmod(0o755)
+    return replace(launcher, python=str(wrapper))
 
 
 def alone() -> Launcher:

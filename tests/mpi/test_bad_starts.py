@@ -6,13 +6,12 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from helpers import few_parameters, write_config
-from launchers import Launcher
+from launchers import Launcher, by_rank
 from runs import Workplace
 
 import mosaic_mpi
@@ -21,16 +20,6 @@ pytestmark = pytest.mark.timeout(300)
 
 PROMPTLY_S = 40.0
 PACKAGE = Path(mosaic_mpi.__file__).parent
-
-
-def by_rank(launcher: Launcher, folder: Path, lines: Mapping[int, str], otherwise: str = ":") -> Launcher:
-    """A launcher whose ranks run some shell before they become Python."""
-    cases = "".join(f"{rank}) {line} ;;\n" for rank, line in lines.items())
-    wrapper = folder / "python"
-    rank = '"${OMPI_COMM_WORLD_RANK:-${PMI_RANK:-$SLURM_PROCID}}"'
-    wrapper.write_text(f'#!/bin/sh\ncase {rank} in\n{cases}*) {otherwise} ;;\nesac\nexec {launcher.python} "$@"\n')
-    wrapper.chmod(0o755)
-    return replace(launcher, python=str(wrapper))
 
 
 @pytest.fixture

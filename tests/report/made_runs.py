@@ -189,11 +189,26 @@ def two_hosts(folder: Path) -> str:
     return path
 
 
+def shared_out(folder: Path) -> str:
+    """Three simulations in three slots, of the last one two iterations apart from its last, 4 s each."""
+    path = str(folder / "run.h5")
+    plan = make_plan(folder, 3, 3)
+    store = Store(path, plan)
+    begin(store, n_slots=3)
+    store.note(started_at=NOW, first_assignment_at=NOW)
+    times: tuple[tuple[int, int, float, float], ...] = ((0, 0, 10.0, 11.0), (1, 1, 9.0, 10.0), (2, 0, 12.0, 15.0))
+    for row, slot, elapsed_s, ended in times:
+        add(store, plan, [row], slot=slot, elapsed_s=elapsed_s, finished_at=NOW + ended)
+    store.note(state=layout.COMPLETE, ended_at=NOW + 15.0, last_commit_at=NOW + 15.0)
+    store.close()
+    return path
+
+
 STATES: dict[str, Callable[[Path], str]] = {
     function.__name__: function
     for function in (
         *(empty, without_result, failed, stopped, dead, one_simulation, not_finite, no_parameters, no_series),
-        *(many_starts, two_hosts),
+        *(many_starts, two_hosts, shared_out),
     )
 }
 """Every state, by name."""

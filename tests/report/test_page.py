@@ -122,6 +122,13 @@ def test_failed_simulations_are_no_throughput_and_their_time_no_waiting(browser:
         assert "--retry-failed it runs what failed again" in visit.text("#provenance")
 
 
+def test_work_that_the_timeline_cannot_show_is_told(browser: Any, page_of: Any) -> None:
+    with Visit(browser, page_of("shared_out")) as visit:
+        assert "8 slot-seconds of work in others are shown as idle here" in visit.text("#progress")
+    with Visit(browser, page_of("two_hosts")) as visit:
+        assert "shown as idle here" not in visit.text("#progress")
+
+
 def test_long_names_end_a_line_at_an_underscore_and_tables_fit_a_phone(browser: Any, page_of: Any) -> None:
     with Visit(browser, page_of("two_hosts"), 390) as visit:
         assert visit.page.locator("#parameters h4 wbr").count() > 10

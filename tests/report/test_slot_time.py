@@ -55,6 +55,7 @@ def test_of_a_joined_simulation_the_time_of_its_other_slots_is_not_idle() -> Non
     )
     slots = SlotTime(done, spans)
     ledger = slots.ledger
+    assert slots.elsewhere_s == pytest.approx(8)
     assert ledger.simulating == pytest.approx(10 + 9 + 12)
     assert ledger.starting == pytest.approx(2)
     assert ledger.waiting == pytest.approx(0)

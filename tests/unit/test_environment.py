@@ -90,11 +90,14 @@ def test_compiled_code_is_kept_on_the_node_unless_a_place_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MOSAIC_MPI_CACHE_DIR", raising=False)
-    assert environment.cache_directory() == Path(tempfile.gettempdir()) / f"mosaic_mpi-{os.getuid()}"
+    on_the_node = Path(tempfile.gettempdir()) / f"mosaic_mpi-{os.getuid()}"
+    assert environment.cache_directories() == [on_the_node]
     monkeypatch.setenv("MOSAIC_MPI_CACHE_DIR", "replaced")
     monkeypatch.chdir(tmp_path)
     environment.use_cache_directory("here")
-    assert environment.cache_directory() == tmp_path / "here"
+    assert environment.cache_directories() == [tmp_path / "here", on_the_node], "where the named one cannot be used"
+    environment.use_cache_directory(str(on_the_node))
+    assert environment.cache_directories() == [on_the_node]
 
 
 BASELINE = """
