@@ -22,8 +22,8 @@ from mosaic_mpi.compiled.build import build
 from mosaic_mpi.compiled.model import Advance, loop_arguments
 from mosaic_mpi.lifeline import tie_to_parent
 
-_NUMPYS = ("2.4",)
-"""Versions of NumPy with which the loop was compared with the engine's own."""
+_NUMPYS = ("2.0", "2.1", "2.2", "2.3", "2.4", "2.5")
+"""Minor versions of NumPy with which the loop was compared with the engine's own: all that pyproject.toml admits."""
 _CHECK_SECONDS = 120.0
 _MAX_TEXT = 300
 

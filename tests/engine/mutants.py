@@ -1,24 +1,26 @@
-"""Changes one line of the engine at a time, in a copy, and tells what notices: the digest, the self-check.
+"""Changes one line of the engine at a time, in a copy, and tells what notices: digest, self-check, random search.
 
-    python tests/engine/mutants.py FOLDER      # JSON: mutation to [digest is another, what the self-check says]
+    python tests/engine/mutants.py FOLDER N
 
-A changed component takes the place of the engine's own in this process; the loop stays as it is.
+JSON: mutation to [file, digest is another, what the self-check says, after how many of N random iterations a search
+finds a difference]. A changed component takes the place of the engine's own in this process; the loop stays as it is.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import NamedTuple
 
-from mosaic_mpi import environment
+from search import FOUND, search  # first, since it sees to one thread
 
-environment.use_one_thread()
-
-from mosaic_mpi import compiled_engine, engine  # noqa: E402
-from mosaic_mpi.compiled import self_check  # noqa: E402
+from mosaic_mpi import compiled_engine, engine
+from mosaic_mpi.compiled import self_check
 
 MUTATIONS = {
     "Susceptible: births follow the day after": (
@@ -68,6 +70,64 @@ MUTATIONS = {
         "W_next -= decay",
         "W_next -= decay * np.float32(0.9999999)",
     ),
+    "Infectious: deaths of cholera follow the day after": (
+        "infectious.py",
+        "t_factor = tick /",
+        "t_factor = (tick + 1) /",
+    ),
+    "Infectious: deaths are reported like cases": (
+        "infectious.py",
+        "model.params.rho_deaths\n",
+        "model.params.rho\n",
+    ),
+    "Infectious: cases are reported like deaths": (
+        "infectious.py",
+        "new_symptomatic[idx_probe], model.params.rho)",
+        "new_symptomatic[idx_probe], model.params.rho_deaths)",
+    ),
+    "Vaccinated: first doses take like second": (
+        "vaccinated.py",
+        "np.round(model.params.phi_1 *",
+        "np.round(model.params.phi_2 *",
+    ),
+    "Vaccinated: second doses take like first": (
+        "vaccinated.py",
+        "np.round(model.params.phi_2 *",
+        "np.round(model.params.phi_1 *",
+    ),
+    "Vaccinated: first doses are not limited": (
+        "vaccinated.py",
+        "np.minimum(new_first_doses_delivered, available_pop)",
+        "np.minimum(new_first_doses_delivered, available_pop + 1)",
+    ),
+    "Vaccinated: protection by two doses is lost like by one": (
+        "vaccinated.py",
+        "binomial(V2_next, self._omega_2_prob)",
+        "binomial(V2_next, self._omega_1_prob)",
+    ),
+    "HumanToHuman: travellers stay away": ("humantohuman.py", "local_i + immigrating_i", "local_i"),
+    "HumanToHuman: the ways are turned round": (
+        "humantohuman.py",
+        "model.patches.pi_ij.T).T.sum(axis=0)",
+        "model.patches.pi_ij.T).sum(axis=0)",
+    ),
+    "HumanToHuman: the other exponent": (
+        "humantohuman.py",
+        "np.power(N, model.params.alpha_2)",
+        "np.power(N, model.params.alpha_1)",
+    ),
+    "HumanToHuman: powers of float64": (
+        "humantohuman.py",
+        "np.power(effective_i, model.params.alpha_1)",
+        "np.power(effective_i, np.float64(model.params.alpha_1))",
+    ),
+    "EnvToHuman: tomorrow's suitability": ("envtohuman.py", "beta_jt_env[tick] *", "beta_jt_env[tick - 1] *"),
+    "EnvToHuman: in another order": ("envtohuman.py", "seasonal / denominator", "seasonal * (1 / denominator)"),
+    "Environmental: more decays than there is": (
+        "environmental.py",
+        "delta_jt[tick] * W), W)",
+        "delta_jt[tick] * W), W + 1)",
+    ),
     "DerivedValues: hazard of nobody": ("derivedvalues.py", "(1.0 - tau_i) * S.T", "(1.0 - 2 * tau_i) * S.T"),
     "Infectious: an ulp in a constant": (
         "infectious.py",
@@ -79,12 +139,34 @@ MUTATIONS = {
     "model: a phase is skipped on the first day": ("model.py", "phase(self, tick)", "tick and phase(self, tick)"),
     "Analyzer: writes of what it scores": ("analyzer.py", "nticks - 1", "nticks - 2"),
     "Recorder: as the engine has it, but for a blank": ("recorder.py", "import gzip", "import gzip "),
+    "package: a name more": ("__init__.py", '"Analyzer",', '"Analyzer", "Analyzer",'),
+    "log: of everything": ("logsetup.py", 'setup_logging("WARNING"', 'setup_logging("DEBUG"'),
+    "scenario: another year": ("scenario.py", "populations.year == 2023", "populations.year == 2022"),
+    "laser-core: frames begin with ones": (
+        "laserframe.py",
+        "np.full((length, self._capacity), default, ",
+        "np.full((length, self._capacity), default + 1, ",
+    ),
+    "laser-core: nothing is given": ("propertyset.py", "return key in self.__dict__", "return False"),
+    "laser-core: another seed": ("random.py", "default_rng(_seed)", "default_rng(_seed + 1)"),
 }
+
+
+SEARCH_SEED = 7
+
+
+class Noticed(NamedTuple):
+    """What notices a mutation."""
+
+    file: str
+    by_digest: bool
+    by_self_check: str | None
+    by_search: int | None
 
 
 def mutated(folder: Path, file: str, old: str, new: str) -> Path:
     """A copy of one of the engine's files with a line of it changed."""
-    (source,) = [path for path in engine.sources() if path.name == file and path.parent.name == "metapop"]
+    (source,) = [path for path in engine.sources() if path.name == file]
     code = "".join(line for line in source.read_text().splitlines(True) if not line.lstrip().startswith("#"))
     assert old in code, f"{file}: {old}"
     copy = folder / file
@@ -92,37 +174,69 @@ def mutated(folder: Path, file: str, old: str, new: str) -> Path:
     return copy
 
 
-def class_of(copy: Path) -> tuple[str, Any]:
-    """The component that a changed file defines, if it does."""
+def module_of(copy: Path) -> ModuleType:
+    """A changed file, imported beside the engine's own."""
     spec = importlib.util.spec_from_file_location(f"mutant_{copy.stem}", copy)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    found = [name for name in engine._COMPONENTS if getattr(vars(module).get(name), "__module__", "") == spec.name]
-    return (found[0], getattr(module, found[0])) if found else ("", None)
+    return module
 
 
-def noticed(folder: Path, file: str, old: str, new: str) -> tuple[bool, str | None]:
-    """Whether the digest is another, and what the self-check says, with the change in place."""
-    copy = mutated(folder, file, old, new)
-    files = [copy if path.name == file and path.parent.name == "metapop" else path for path in engine.sources()]
-    is_other = engine.digest(files) not in engine._KNOWN
-    name, component = class_of(copy) if file not in ("model.py", "utils.py", "params.py") else ("", None)
-    before = getattr(engine.metapop, name, None)
+@contextlib.contextmanager
+def in_place(copy: Path) -> Iterator[None]:
+    """Put a changed component, or the changed loop over them, where stock and set-up take it from."""
+    owner, name, changed = engine.metapop, "", None
+    if copy.name == "model.py":
+        owner, name, changed = engine, "metapop", module_of(copy)
+    elif copy.name not in _OF_SET_UP:
+        module = module_of(copy)
+        (name,) = [name for name in engine._COMPONENTS if hasattr(module, name)]
+        changed = getattr(module, name)
+    before = getattr(owner, name, None)
     try:
         if name:
-            setattr(engine.metapop, name, component)
-        return is_other, compiled_engine.in_child(lambda: self_check.difference(compiled_engine.advance))
+            setattr(owner, name, changed)
+        yield
     finally:
         if name:
-            setattr(engine.metapop, name, before)
+            setattr(owner, name, before)
+
+
+_OF_SET_UP = frozenset(
+    {
+        *("__init__.py", "logsetup.py", "params.py", "scenario.py", "utils.py"),
+        *("laserframe.py", "propertyset.py", "random.py"),
+    }
+)
+"""Not put in place: set-up is the engine's own beside either loop, and a comparison of the two finds nothing."""
+
+
+def noticed(folder: Path, n_iterations: int, file: str, old: str, new: str) -> Noticed:
+    """What notices a change that is put in place."""
+    copy = mutated(folder, file, old, new)
+    files = [copy if path.name == file else path for path in engine.sources()]
+    is_other = engine.digest(files) not in engine._KNOWN
+    with in_place(copy):
+        said = compiled_engine.in_child(lambda: self_check.difference(compiled_engine.advance))
+        found = compiled_engine.in_child(lambda: searched(n_iterations)) if file not in _OF_SET_UP else None
+    return Noticed(file, is_other, said, None if found is None else int(found))
+
+
+def searched(n_iterations: int) -> str | None:
+    """After how many iterations a search finds a difference."""
+    try:
+        search(n_iterations, SEARCH_SEED, shrink=False)
+    except AssertionError:
+        return str(FOUND["iterations"])
+    return None
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
+    folder, n_iterations = Path(sys.argv[1]), int(sys.argv[2])
     assert compiled_engine.advance is not None, compiled_engine.reason
-    print(json.dumps({name: noticed(folder, *mutation) for name, mutation in MUTATIONS.items()}))
+    print(json.dumps({name: noticed(folder, n_iterations, *mutation) for name, mutation in MUTATIONS.items()}))
 
 
 main()

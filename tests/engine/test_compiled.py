@@ -27,11 +27,29 @@ def search(*words: str, **variables: str) -> dict[str, Any]:
 
 
 def test_hundreds_of_random_configs() -> None:
+    """Most have an epidemic, and every kind is there: else the strategies have gone astray."""
     found = search("--iterations", "400", "--seed", "20261126")
+    kinds, n = found["kinds"], found["compiled"]
     assert found["iterations"] == 400
-    assert found["compiled"] > 100
-    assert found["with reported cases"] > 20
-    assert sum(count for what, count in found.items() if what.startswith("raised")) > 20
+    assert n >= 280
+    assert kinds["epidemic, cases and deaths"] >= n / 2
+    assert kinds["first doses"] >= n / 2
+    assert kinds["second doses"] >= n / 2
+    few = {name: count for name in EVERY_KIND if (count := kinds.get(name, 0)) < 4}
+    assert not few
+    assert sum(found["raised"].values()) >= 20
+    assert len({text.split(":")[0] for text in found["raised"]}) >= 3
+
+
+EVERY_KIND = (
+    *("1-1 locations", "2-5 locations", "6-40 locations"),
+    *("1-12 days", "13-60 days", "61-365 days", "366-4000 days"),
+    *("matrices as lists", "matrices row by row", "matrices column by column"),
+    *(f"{alpha} {form}" for alpha in ("alpha_1", "alpha_2") for form in ("list", "number", "special number")),
+    *("first doses beyond supply", "second doses beyond supply", "other dose sources"),
+    *("infections by the water", "infections by people", "empty places", "extreme rates", "delays beyond the window"),
+    *("negative rates of transmission", "infinite rates of transmission"),
+)
 
 
 def test_long_windows() -> None:
@@ -45,7 +63,7 @@ def test_draws_of_mosaic_with_calibrated_suitability(locations: str, n: str) -> 
     words = ("--iterations", "0", "--seed", "11", "--mosaic", n, "--shared", str(SHARED))
     found = search(*words, "--locations", locations)
     assert found["compiled"] == found["iterations"] == 3 * int(n)
-    assert found["with reported cases"] > 0
+    assert found["kinds"]["epidemic, cases and deaths"] > 0
     assert found["likelihoods"] == int(n)
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from test_bit_identity import short_config
 
 import mosaic_mpi
+from mosaic_mpi.config import engine_values, load_config
 from mosaic_mpi.summary import summarise
 
 pytestmark = [pytest.mark.xdist_group("engine option"), pytest.mark.timeout(300)]
@@ -62,16 +65,69 @@ def test_what_the_loop_was_not_made_for_runs_by_the_engines_own(tmp_path: Path) 
     assert told == ["6 iterations were run by the engine's own loop, where the compiled one could not"]
 
 
-def test_the_engines_exceptions_are_told_as_they_are(tmp_path: Path) -> None:
-    """An empty place has no rate of transmission, and NumPy refuses to draw."""
-    people = {f"{what}_j_initial": [0] * 40 for what in ("N", "S", "E", "I", "R", "V1", "V2")}
-    output = tmp_path / "run.h5"
-    config = short_config(tmp_path, n_days=5, **people)
-    words = ("--n-simulations", "1", "--max-attempts", "1", "--engine", "compiled")
-    done = command("run", "--config", str(config), "--output", str(output), *COMMON, *words)
-    assert done.returncode != 0
-    texts = [failure.text.splitlines()[-1] for failure in summarise(str(output)).failures]
-    assert texts == ["ValueError: p < 0, p > 1 or p contains NaNs"]
+RAISING = {
+    "zeta_1": 1e30,  # more shed than NumPy can draw
+    "kappa": 0.0,  # clean water infects at a rate of 0/0
+    "mu_j_slope_ETH": -1e9,  # a mortality below 0
+    "S_j_initial_ETH": 4e9,  # beyond int32: fewer than nobody
+    "R_j_initial_ETH": 2.1e9,  # everybody together are beyond int32
+    "alpha_1": 0.5,  # nothing wrong with it
+}
+
+
+def test_either_loop_raises_what_the_engine_raises(tmp_path: Path) -> None:
+    """One parameter of each simulation is beyond what the engine can run; the texts are those of the engine's own."""
+    config = short_config(tmp_path, n_days=20)
+    values = engine_values(load_config(str(config), ["ETH"]).values)
+    usual = {name: values[name.removesuffix("_ETH")] for name in RAISING}
+    usual = {name: value[0] if isinstance(value, list) else value for name, value in usual.items()}
+    rows = [{"sim": sim, **usual, name: number} for sim, (name, number) in enumerate(RAISING.items(), 1)]
+    samples = tmp_path / "samples.csv"
+    samples.write_text("\n".join(",".join(map(str, row)) for row in (rows[0], *(row.values() for row in rows))))
+    expected = collections.Counter(
+        raised(tmp_path, {**values, name.removesuffix("_ETH"): number}, seed)
+        for seed, (name, number) in enumerate(RAISING.items(), 1)
+    )
+    assert expected.pop(None) == 1
+    assert len(expected) >= 4
+    for engine in ("stock", "compiled"):
+        output = tmp_path / f"{engine}.h5"
+        words = ("--locations", "ETH", "--samples", str(samples), "--max-attempts", "1", "--engine", engine)
+        done = command("run", "--config", str(config), "--output", str(output), "--n-iterations", "1", *words)
+        assert done.returncode != 0
+        found: collections.Counter[str | None] = collections.Counter()
+        for failure in summarise(str(output)).failures:
+            (text,) = [text for text in expected if str(text) in failure.text]
+            found[text] += failure.attempts
+        assert found == expected
+
+
+RAISED = """
+import json, sys
+import numpy as np
+values = {name: np.array(value) if isinstance(value, list) and value and isinstance(value[0], list) else value
+          for name, value in json.load(sys.stdin).items()}
+from laser.cholera.metapop.model import run_model
+def short(array):
+    return f"array of {array.dtype}, shape {array.shape}"
+np.set_printoptions(threshold=0, edgeitems=1, override_repr=short)
+try:
+    run_model({**values, "calc_likelihood": False, "seed": int(sys.argv[1])})
+    print("null")
+except Exception as error:
+    print(json.dumps(f"{type(error).__name__}: {error}"))
+"""
+
+
+def raised(folder: Path, values: dict[str, Any], seed: int) -> str | None:
+    """What `run_model` alone raises over a config, in a process of its own."""
+    plain = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values.items()}
+    plain.pop("epidemic_peaks", None)
+    command = [sys.executable, "-W", "ignore", "-c", RAISED, str(seed)]
+    done = subprocess.run(command, input=json.dumps(plain), capture_output=True, text=True, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    text: str | None = json.loads(done.stdout.splitlines()[-1])
+    return text
 
 
 def test_baseline_numbers_are_those_of_any_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
