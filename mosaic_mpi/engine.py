@@ -11,7 +11,7 @@ import hashlib
 import logging
 import threading
 import warnings
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,6 +23,7 @@ from laser.core import random as engine_random
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from mosaic_mpi import prepared_scorer
 from mosaic_mpi.likelihood import remembered_dispersion
 from mosaic_mpi.plan import Channel
 from mosaic_mpi.prepared_model import DERIVED_CHANNELS, PreparedModel, single_draws_agree
@@ -41,8 +42,16 @@ _PAIR_CHANNELS = ("coupling", "pi_ij")
 _FORCED = {"calc_likelihood": False, "visualize": False, "pdf": False, "quiet": True, "hdf5_output": False}
 """Outputs that are the business of the results file, whatever the config asks for."""
 
+_FOR_SCORING_ALONE = "epidemic_peaks"
+"""What no component reads, and the engine makes a pandas table of: a tenth of the set-up of one country."""
+
 score = scoring.calc_model_likelihood
 """The engine's scorer; see `mosaic_mpi.likelihood`."""
+
+
+def prepare_scorer(arguments: Mapping[str, Any]) -> Callable[..., float] | None:
+    """See `mosaic_mpi.prepared_scorer`; for engines without `caution` alone."""
+    return None if caution is not None else prepared_scorer.prepare_scorer(scoring, arguments)
 
 
 def quieten() -> None:
@@ -145,7 +154,8 @@ def prepare(values: Mapping[str, Any], channels: Collection[str], advance: Advan
     if caution is not None:
         return StockIterations(values)
     derived = not DERIVED_CHANNELS.isdisjoint(channels)
-    parts = (set_up(values), engine_random.seed, metapop.RInterface, derived)
+    read = {key: value for key, value in values.items() if key != _FOR_SCORING_ALONE}
+    parts = (set_up(read), engine_random.seed, metapop.RInterface, derived)
     if advance is not None:
         from mosaic_mpi.compiled.inputs import UnsupportedError
         from mosaic_mpi.compiled.model import CompiledModel
@@ -208,14 +218,14 @@ _COMPONENTS = (
 """The components of `run_model`, in its order."""
 
 _KNOWN = {
-    "5e56a498032ed7e7a8acf0f492d353a8a9eb64be346f837159dd422ff797f736": "laser-cholera 0.16.1, laser-core 1.0.5",
+    "d24c594ea4c971096ce7c4285200e0725c48580f18900aef32052113d8494e6e": "laser-cholera 0.16.1, laser-core 1.0.5",
 }
-"""Digests of the engine's sources for which `PreparedModel` was made and compared with `run_model`."""
+"""Digests of the engine's sources for which `PreparedModel` and `PreparedScorer` were made and compared."""
 
 
 def sources() -> list[Path]:
-    """The engine's files that decide how a model is set up and run."""
-    modules = (laserframe, propertyset, engine_random)
+    """The engine's files that decide how a model is set up, run and scored."""
+    modules = (scoring, laserframe, propertyset, engine_random)
     return [*sorted(Path(metapop.__file__).parent.glob("*.py")), *(Path(str(module.__file__)) for module in modules)]
 
 

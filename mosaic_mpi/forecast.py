@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from mosaic_mpi.tail import WORTH_SECONDS
 
-MASTER_S_PER_RESULT = 12e-6
-"""CPU that a result costs rank 0 (`benchmarks/virtual_cluster.py`): many slots wait for it."""
+MASTER_S_PER_RESULT = 1 / 430_000
+"""What rank 0 takes in a second (`benchmarks/virtual_cluster.py`, group fast): beyond, slots wait for it."""
 CHUNK_INDEX_BYTES = 24
 """What HDF5 keeps of each stored time series, besides the series."""
 

@@ -37,9 +37,17 @@ class Likelihood:
         As in MOSAIC's control.
     scorer : callable
         `laser.cholera.calc_model_likelihood.calc_model_likelihood`.
+    prepare : callable, optional
+        Makes of the scorer's other arguments one of ``est_cases`` and ``est_deaths`` alone; None where it cannot.
     """
 
-    def __init__(self, values: Mapping[str, Any], settings: LikelihoodSettings, scorer: Callable[..., float]) -> None:
+    def __init__(
+        self,
+        values: Mapping[str, Any],
+        settings: LikelihoodSettings,
+        scorer: Callable[..., float],
+        prepare: Callable[[Mapping[str, Any]], Callable[..., float] | None] | None = None,
+    ) -> None:
         self._scorer = scorer
         # As many days as there are of all; the engine's Analyzer cuts to the simulated ones too.
         n_days = min(values[key].shape[1] for key in ("reported_cases", "reported_deaths", "psi_jt"))
@@ -52,6 +60,7 @@ class Likelihood:
         self._arguments |= {name: getattr(settings, name) for name in _PASSED_ON}
         self._arguments |= _weight_arguments(values, settings, self._window, start, deaths_start)
         self._arguments |= _peak_arguments(values, settings, first_day, start)
+        self._prepared = None if prepare is None else prepare(self._arguments)
 
     def score(self, cases: NDArray[Any], deaths: NDArray[Any]) -> float:
         """Return the log-likelihood of one iteration.
@@ -66,14 +75,20 @@ class Likelihood:
         float
             As the engine's scorer gives it; -inf where the scorer refuses its input, as in the engine's Analyzer.
         """
+        estimates = {"est_cases": cases[self._window], "est_deaths": deaths[self._window]}
+        if self._prepared is not None and all(_are_counts(counts) for counts in estimates.values()):
+            return self._prepared(**estimates)
         try:
-            estimates = {"est_cases": cases[self._window], "est_deaths": deaths[self._window]}
             return float(self._scorer(**estimates, **self._arguments))
         except ValueError:
             return -math.inf
 
 
 _OUTCOMES = ("cases", "deaths")
+
+
+def _are_counts(array: NDArray[Any]) -> bool:
+    return array.dtype.kind == "i" and bool(array.min() >= 0)
 
 
 def scored_window(settings: LikelihoodSettings, first_day: date, n_days: int) -> tuple[int, int]:

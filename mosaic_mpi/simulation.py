@@ -59,7 +59,7 @@ class LaserIterations:
         self.n_stock = 0
         self._base = engine_values(plan.values)
         self._names = [channel.name for channel in plan.channels]
-        self._likelihood = Likelihood(plan.values, plan.likelihood, engine.score)
+        self._likelihood = Likelihood(plan.values, plan.likelihood, engine.score, engine.prepare_scorer)
         self._parameters: ParameterSet | None = None
         self._prepared: engine.Iterations | None = None
         if plan.values.get("epidemic_peaks"):

@@ -115,7 +115,9 @@ def test_every_setting_of_the_likelihood(name: str, settings: str, runs) -> None
     arguments = inputs(name)
     path = arguments[1] if "--config" in arguments else None
     config = load_config(path, None if name.endswith("ALL") else ["ETH"])
-    likelihood = Likelihood(config.values, LikelihoodSettings(**SETTINGS[settings]), engine.score)
+    likelihood = Likelihood(
+        config.values, LikelihoodSettings(**SETTINGS[settings]), engine.score, engine.prepare_scorer
+    )
     results = runs(name)
     for entry in recorded(name):
         if settings not in entry["likelihood"]:

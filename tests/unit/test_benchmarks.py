@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -102,3 +103,62 @@ wall time    about 1 h, 4 core-hours held; 38 s to start, then 2 simulations a s
         "memory_bytes": 1.5 * 2**30,
         "file_bytes": 42.5 * 2**20,
     }
+
+
+# ---- cost -------------------------------------------------------------------------------------------
+
+SHARES = [(1000.0, 1.0), (3000.0, 0.8), (4000.0, 0.5)]
+MEASURED = {
+    "machine": {},
+    "ETH": {"simulation_s": {"stock, arrays": 1.5, "prepared": 0.8, "compiled": 0.01}},
+    "40 countries": {"simulation_s": {"stock, arrays": 3.0, "prepared": 1.6, "compiled": 0.2}},
+}
+
+
+@pytest.mark.parametrize(
+    ("offered", "share"), [(10, 1.0), (1000, 1.0), (2000, 0.9), (3500, 0.65), (4000, 0.5), (8000, 0.25)]
+)
+def test_slots_wait_as_measured_and_beyond_as_rank_0_is_full(load, offered: float, share: float) -> None:
+    assert load("cost").busy_share(offered, SHARES) == pytest.approx(share)
+
+
+def test_what_a_calibration_costs(load) -> None:
+    """1200 slots that take 0.5 s offer 2400 a second, of which 2400 x 0.86 are done: 100 rounds in 50 / 0.86 s."""
+    cost = load("cost")
+    found = cost.cost(120_000, 0.5, 4.0, cost.Layout("10 nodes", 10, 120), SHARES)
+    assert found["offered_per_s"] == 2400
+    assert found["busy_share"] == pytest.approx(0.86)
+    assert found["wall_s"] == pytest.approx(4 + 50 / 0.86)
+    assert found["core_hours_held"] == pytest.approx((4 + 50 / 0.86) * 1200 / 3600)
+
+
+def test_the_last_simulations_are_shared_out_by_iterations_if_they_are_long_enough(load) -> None:
+    cost = load("cost")
+    eight = cost.Layout("laptop", 1, 8)
+    assert cost.cost(9, 3.0, 0.0, eight, SHARES)["wall_s"] == pytest.approx(4.0)
+    assert cost.cost(9, 0.15, 0.0, eight, SHARES)["wall_s"] == pytest.approx(0.3)
+
+
+def test_the_table_of_costs(load) -> None:
+    cost = load("cost")
+    found = cost.costs(MEASURED, SHARES, 4.0, 100_000)
+    lines = cost.table(found).splitlines()
+    assert len(lines) == 2 + 2 * 4
+    assert "| one country: MOSAIC's local R worker | 2,000 ms | 55.6 | 6.9 h | 28 min |  |" in lines
+    assert "| 40 countries: mosaic_mpi, compiled | 200 ms | 5.56 | 42 min | 171 s |" in "\n".join(lines)
+    compiled = found["one country"]["mosaic_mpi, compiled"]["layouts"]["10 nodes"]
+    assert compiled["wall_s"] == pytest.approx(4.0 + 100_000 / 2000, rel=0.02), "rank 0 takes 4000 x 0.5 a second"
+
+
+def test_costs_of_the_figures_that_are_kept(tmp_path: Path) -> None:
+    output = tmp_path / "cost.json"
+    command = [sys.executable, str(BENCHMARKS / "cost.py"), "--output", str(output)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.count("mosaic_mpi, compiled") == 2
+    told = json.loads(output.read_text())
+    rows = [ways["mosaic_mpi, compiled"] for ways in told["costs"].values()]
+    for row in rows:
+        for name, layout in row["layouts"].items():
+            n_slots = {"laptop": 8, "node": 120, "10 nodes": 1200}[name]
+            assert layout["wall_s"] * n_slots / 3600 == pytest.approx(layout["core_hours_held"])
+            assert layout["core_hours_held"] > row["core_hours"]
