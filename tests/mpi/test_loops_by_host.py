@@ -99,7 +99,7 @@ def test_rank_0_that_only_directs_is_not_asked(launcher: Launcher, place: Workpl
     assert not place.table("simulations/n_stock").any()
 
 
-@each_launcher
+@pytest.mark.parametrize("launcher", ["openmpi"], indirect=True)
 def test_a_rank_with_another_engine_is_refused(launcher: Launcher, place: Workplace, aside: Path, cache: str) -> None:
     """Its numbers would be other ones, whatever its version says."""
     find = "import importlib.util as u; print(*u.find_spec('laser').submodule_search_locations)"
