@@ -6,6 +6,7 @@ act before them.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import os
@@ -180,8 +181,26 @@ def use_cache_directory(path: str) -> None:
 
 def cache_directories() -> list[Path]:
     """Where compiled code is kept: as the user says; where that cannot be, or nothing is said, on the node itself."""
-    named, here = os.environ.get(_CACHE), Path(tempfile.gettempdir()) / f"mosaic_mpi-{os.getuid()}"
+    named, here = os.environ.get(_CACHE), _folder_on_the_node()
     return [here] if named in (None, "", str(here)) else [Path(str(named)), here]
+
+
+def _folder_on_the_node() -> Path:
+    return Path(tempfile.gettempdir()) / f"mosaic_mpi-{os.getuid()}"
+
+
+def do_without_a_home() -> None:
+    """Where there is no home to write to, have Matplotlib, which the engine imports, use one folder of the node.
+
+    Else it makes one in each process, says so on standard error, and leaves it there when the process is killed.
+    """
+    if "MPLCONFIGDIR" in os.environ or os.access(os.path.expanduser("~"), os.W_OK):
+        return
+    with contextlib.suppress(OSError):
+        folder = _folder_on_the_node()
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.stat().st_uid == os.getuid():
+            os.environ["MPLCONFIGDIR"] = str(folder / "matplotlib")
 
 
 def host() -> str:

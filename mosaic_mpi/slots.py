@@ -327,8 +327,9 @@ class SlotPool:
             if slot.overdue is None or slot.overdue[0] == n_begun:  # else it had just come to the next one
                 self._events.append(self._post_mortem(slot, units.pop(at)))
         else:
-            when = "between simulations" if slot.ready else "while it started"
-            self._events.append(Replaced(f"a slot {_ending(slot.process)} {when}; a new one is started"))
+            if slot.overdue is None:  # else it was killed by us, and had just come to an end
+                when = "between simulations" if slot.ready else "while it started"
+                self._events.append(Replaced(f"a slot {_ending(slot.process)} {when}; a new one is started"))
             if units or not slot.ready:
                 self._count_vain_start(slot)
         self._backlog.extendleft(reversed(units))

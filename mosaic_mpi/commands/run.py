@@ -127,6 +127,7 @@ def add(commands: Commands) -> None:
 
 def _do(options: argparse.Namespace, words: Sequence[str]) -> int:
     environment.use_one_thread()  # before anything imports NumPy
+    environment.do_without_a_home()
     if options.cpu_features == "baseline":
         environment.use_baseline_processor()
     if options.cache_dir is not None:

@@ -100,6 +100,23 @@ def test_compiled_code_is_kept_on_the_node_unless_a_place_is_named(
     assert environment.cache_directories() == [on_the_node]
 
 
+def test_matplotlib_is_given_a_place_where_there_is_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("MPLCONFIGDIR", "the user's")
+    monkeypatch.setenv("HOME", "/nonexistent/home")
+    environment.do_without_a_home()
+    assert os.environ["MPLCONFIGDIR"] == "the user's"
+    monkeypatch.delenv("MPLCONFIGDIR")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    environment.do_without_a_home()
+    assert "MPLCONFIGDIR" not in os.environ, "there is a home"
+    monkeypatch.setenv("HOME", "/nonexistent/home")
+    environment.do_without_a_home()
+    folder = tmp_path / f"mosaic_mpi-{os.getuid()}"
+    assert os.environ["MPLCONFIGDIR"] == str(folder / "matplotlib")
+    assert folder.stat().st_mode & 0o777 == 0o700, "compiled code is kept there too"
+
+
 BASELINE = """
 from mosaic_mpi import environment
 environment.use_baseline_processor()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,29 @@ from helpers import begin, make_plan, simulate
 
 from mosaic_mpi import master as master_module
 from mosaic_mpi.comm import LocalComm
-from mosaic_mpi.errors import EngineError, Interrupted
+from mosaic_mpi.errors import EngineError, Interrupted, LaunchError
 from mosaic_mpi.failure_limit import FailureLimit
+from mosaic_mpi.loops import Loops
 from mosaic_mpi.master import Master
-from mosaic_mpi.messages import Assign, Beat, Broken, Drain, Failure, Message, Ready, Results, Returned, Stop
+from mosaic_mpi.messages import (
+    Assign,
+    Beat,
+    Broken,
+    Drain,
+    Failure,
+    Loop,
+    Message,
+    Mishap,
+    Ready,
+    Results,
+    Returned,
+    Stop,
+)
 from mosaic_mpi.plan import RunPlan
 from mosaic_mpi.progress import Progress
 from mosaic_mpi.records import decompress
 from mosaic_mpi.store import Store
+from mosaic_mpi.summary import summarise
 from mosaic_mpi.units import Units
 from mosaic_mpi.worker import flush_interval_s
 from mosaic_mpi.workqueue import WorkQueue
@@ -362,3 +378,50 @@ def test_the_failure_limit_drains(tmp_path: Path) -> None:
     assert any(isinstance(message, Drain) for _, message in run.comm.sent)
     assert run.master.step(False)
     run.store.close()
+
+
+@pytest.fixture
+def compiled_or_nothing(directed: Directed) -> Directed:
+    """Asked for the compiled loop; rank 0 has no slots."""
+    plan = replace(directed.plan.slot_plan(), simulator="laser", engine="compiled")
+    directed.master._loops = Loops(plan, ["a", "b", "c"])
+    directed.ready(0, 1, 1)
+    return directed
+
+
+def test_compiled_or_nothing_hands_out_nothing_before_all_have_it(
+    compiled_or_nothing: Directed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = compiled_or_nothing
+    run.master.handle(1, Loop("compiled", ""))
+    run.master.step(False)
+    assert not run.rows_of(1)
+    run.master.handle(2, Loop("compiled", ""))
+    run.master.step(False)
+    assert run.rows_of(1)
+    assert run.rows_of(2)
+    assert summarise(str(run.path)).engine == "compiled"
+    assert "engine compiled\n" in capsys.readouterr().out
+
+
+def test_compiled_or_nothing_ends_with_the_hosts_that_have_not(
+    compiled_or_nothing: Directed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = compiled_or_nothing
+    run.master.handle(2, Loop("stock", "no compiler"))
+    run.master.handle(2, Broken("a slot cannot start:\nTraceback ..."))
+    run.master.step(False)
+    run.master.handle(1, Loop("compiled", ""))
+    with pytest.raises(LaunchError, match=r"stock on c \(no compiler\); compiled on b"):
+        run.master.step(False)
+    assert not run.rows_of(1)
+    assert "Traceback" not in capsys.readouterr().out
+
+
+def test_what_costs_no_attempt_is_told_three_times(directed: Directed, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(5):
+        directed.master.handle(1, Mishap("a slot was killed"))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["rank 1 on b: a slot was killed"] * 2 + [
+        "rank 1 on b: a slot was killed; no more of these are told"
+    ]

@@ -15,7 +15,7 @@ import pytest
 from mosaic_mpi import slots
 from mosaic_mpi.errors import EngineError
 from mosaic_mpi.slot_messages import FAILURE, READY, RECALL, RESULTS, RETURNED, units_of
-from mosaic_mpi.slots import Failed, Finished, SlotEvent, SlotPool, Unbegun
+from mosaic_mpi.slots import Failed, Finished, Replaced, SlotEvent, SlotPool, Unbegun
 
 FAST, SLOW = 0.001, 1.0
 
@@ -87,8 +87,9 @@ class Rank:
             self.processes.append(Process(theirs, self.pool, index))
             return self.processes[-1], ours
 
-        monkeypatch.setattr(slots, "fork_server", SimpleNamespace(spawn=spawn))
-        monkeypatch.setattr(slots, "reduction", SimpleNamespace(DupFd=lambda descriptor: descriptor))
+        monkeypatch.setattr(
+            slots, "fork_server", SimpleNamespace(spawn=spawn, OpenFile=lambda descriptor: descriptor)
+        )
         self.pool.start()
         self.pool.poll(1.0)
 
@@ -173,7 +174,9 @@ def test_a_failure_is_that_of_the_next_unit_and_a_death_after_it_of_the_one_afte
 
 def test_a_slot_that_dies_before_it_begins_harms_nobody(busy: Rank) -> None:
     busy.last.die()
-    assert busy.poll() == []
+    (event,) = busy.poll()
+    assert isinstance(event, Replaced)
+    assert event.text.startswith("a slot was killed by SIGKILL between simulations")
     busy.poll()
     assert busy.last.take() == list(range(102, 110))
 
