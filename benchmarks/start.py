@@ -92,7 +92,8 @@ def rank(n_slots: int, locations: list[str] | None) -> dict[str, Any]:
 
     from mosaic_mpi.plan_inputs import PlanOptions, load_plan
     from mosaic_mpi.prepare import describe_channels
-    from mosaic_mpi.slots import Failed, SlotPool
+    from mosaic_mpi.slot_events import Failed
+    from mosaic_mpi.slots import SlotPool
     from mosaic_mpi.units import Units
 
     options = PlanOptions(locations=tuple(locations) if locations else None, n_simulations=n_slots, n_iterations=1)

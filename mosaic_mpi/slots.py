@@ -24,6 +24,7 @@ from mosaic_mpi import fork_server, logbook, slot_process
 from mosaic_mpi.engine_choice import Verdict
 from mosaic_mpi.errors import EngineError
 from mosaic_mpi.logbook import Logbook
+from mosaic_mpi.slot_events import Failed, Finished, Replaced, SlotEvent, Unbegun
 from mosaic_mpi.slot_messages import (
     GATHER_SECONDS,
     LOOP,
@@ -51,50 +52,6 @@ _MAX_STARTS_IN_VAIN = 5
 _AUTO_FLOOR_SECONDS = 600.0
 _AUTO_FACTOR = 20.0
 _CHECK_SECONDS = 0.25
-
-
-@dataclass(frozen=True)
-class Finished:
-    """Finished units: so many records, then the series of each, in the same order."""
-
-    n_records: int
-    payload: memoryview
-
-
-@dataclass(frozen=True)
-class Failed:
-    """An attempt that failed, and why.
-
-    Parameters
-    ----------
-    unit : int
-        See `mosaic_mpi.units`.
-    cause : str
-        "exception", "killed" or "timeout".
-    text : str
-        For a person: the end of the traceback, the signal, or the limit.
-    """
-
-    unit: int
-    cause: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Unbegun:
-    """Units that a slot has given back."""
-
-    units: list[int]
-
-
-@dataclass(frozen=True)
-class Replaced:
-    """A slot that ended while it ran nothing, for a person: how. A new one has been started."""
-
-    text: str
-
-
-SlotEvent = Finished | Failed | Unbegun | Replaced
 
 
 @dataclass(eq=False)

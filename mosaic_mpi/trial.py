@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from mosaic_mpi.errors import EngineError
 from mosaic_mpi.forecast import Measured
 from mosaic_mpi.plan import RunPlan
-from mosaic_mpi.slots import Failed, Finished, SlotPool, Unbegun
+from mosaic_mpi.slot_events import Failed, Finished, Unbegun
+from mosaic_mpi.slots import SlotPool
 from mosaic_mpi.units import Units
 
 _ENOUGH_S = 6.0

@@ -26,7 +26,8 @@ from mosaic_mpi.messages import (
     Returned,
     Stop,
 )
-from mosaic_mpi.slots import Failed, Finished, Replaced, SlotEvent, SlotPool, Unbegun
+from mosaic_mpi.slot_events import Failed, Finished, Replaced, SlotEvent, Unbegun
+from mosaic_mpi.slots import SlotPool
 
 MASTER = 0
 _LONGEST_BEAT_SECONDS = 5.0

@@ -87,7 +87,7 @@ class Run:
                     "PYTHONFAULTHANDLER": "1",
                     "TMPDIR": self._temporary,
                     # Not in there: each run would compile the loop anew, for some twenty seconds of a core.
-                    "MOSAIC_MPI_CACHE_DIR": str(environment.cache_directory()),
+                    "MOSAIC_MPI_CACHE_DIR": str(environment.cache_directories()[0]),
                     **variables,
                     MARK: self.mark,
                 },

@@ -13,7 +13,8 @@ import pytest
 from mosaic_mpi import fork_server, slot_process, slots
 from mosaic_mpi.errors import EngineError
 from mosaic_mpi.fork_server import OpenFile
-from mosaic_mpi.slots import Replaced, SlotPool
+from mosaic_mpi.slot_events import Replaced
+from mosaic_mpi.slots import SlotPool
 
 
 def answer_after(connection: Connection, folder: str, n_deaths: int) -> None:

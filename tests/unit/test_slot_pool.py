@@ -14,8 +14,9 @@ import pytest
 
 from mosaic_mpi import slots
 from mosaic_mpi.errors import EngineError
+from mosaic_mpi.slot_events import Failed, Finished, Replaced, SlotEvent, Unbegun
 from mosaic_mpi.slot_messages import FAILURE, READY, RECALL, RESULTS, RETURNED, units_of
-from mosaic_mpi.slots import Failed, Finished, Replaced, SlotEvent, SlotPool, Unbegun
+from mosaic_mpi.slots import SlotPool
 
 FAST, SLOW = 0.001, 1.0
 
