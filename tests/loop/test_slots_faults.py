@@ -61,7 +61,8 @@ class Outcome:
 
 def test_every_way_to_go_is_one_attempt_with_its_cause(cli: Cli, arguments: tuple[str, ...]) -> None:
     fake = "fail=2,kill=5,segfault=8,exit=11,hang=14,stuck=17"
-    options = ("--n-simulations", "40", "--slots", "3", "--simulation-timeout", "1")
+    # A busy machine may leave a healthy slot without a core for a second.
+    options = ("--n-simulations", "40", "--slots", "3", "--simulation-timeout", "3")
     done = cli(*arguments, *options, fake=fake)
     assert done.returncode == 3, done.stderr
     outcome = Outcome(cli)
@@ -73,7 +74,7 @@ def test_every_way_to_go_is_one_attempt_with_its_cause(cli: Cli, arguments: tupl
     assert "was killed by SIGSEGV" in errors[8]
     assert "ended with exit code 3" in errors[11]
     for stuck in (14, 17):
-        assert "took longer than 1 s" in errors[stuck]
+        assert "took longer than 3 s" in errors[stuck]
     assert "40: 34 completed, 6 failed, 0 pending" in cli("status", "r.h5").stdout
     assert not cli.survivors()
 
@@ -102,7 +103,7 @@ def test_a_hang_among_fast_simulations_is_ended_alone_and_what_came_before_is_no
     cli: Cli, arguments: tuple[str, ...]
 ) -> None:
     """What waits to be sent when one hangs is sent meanwhile, and what waits behind it goes to others."""
-    options = ("--n-simulations", "1500", "--slots", "2", "--simulation-timeout", "2")
+    options = ("--n-simulations", "1500", "--slots", "2", "--simulation-timeout", "4")
     log = str(cli.folder / "begun")
     done = cli(*arguments, *options, fake="hang=700", MOSAIC_MPI_FAKE_LOG=log)
     assert done.returncode == 3, done.stderr

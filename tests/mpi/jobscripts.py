@@ -13,6 +13,8 @@ from runs import wait_until
 from slurm_cluster import SlurmCluster
 
 JOBS = Path(__file__).parents[2] / "jobs"
+PROMPTLY_S = 150.0
+"""Some ten seconds, on a machine that has other things to do."""
 
 
 def edited(script: str, folder: Path, options: str) -> Path:
@@ -59,7 +61,7 @@ class Job:
         """What it has printed."""
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
-    def wait_for(self, *states: str, seconds: float = 60.0) -> str:
+    def wait_for(self, *states: str, seconds: float = PROMPTLY_S) -> str:
         """Wait for one of some states."""
         deadline = time.monotonic() + seconds
         while (state := self.state) not in states:
@@ -67,7 +69,7 @@ class Job:
             time.sleep(0.1)
         return state
 
-    def end(self, seconds: float = 60.0) -> str:
+    def end(self, seconds: float = PROMPTLY_S) -> str:
         """Wait for it to end for good, and return how."""
         return self.wait_for("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", seconds=seconds)
 

@@ -34,8 +34,8 @@ MARK = "MOSAIC_MPI_TEST_MARK"
 FAKE = "seconds=0.05,size=12"
 """Settings of the stand-in for LASER: 0.15 s a simulation."""
 QUICK = "seconds=0.005,size=12"
-SLOWLY = {"MOSAIC_MPI_FAKE_SLOWNESS": "10"}
-"""Settings for 0.015 s a simulation; variables that make it 0.15 s, until the run is started again without them."""
+SLOWLY = {"MOSAIC_MPI_FAKE_SLOWNESS": "20"}
+"""Settings for 0.015 s a simulation; variables that make it 0.3 s, until the run is started again without them."""
 REFERENCE = "seconds=0.001,size=12"
 """Settings of the stand-in for LASER in the fixture `reference`; they belong to the plan."""
 REAL = ("--locations", "ETH", "--n-iterations", "1", "--save", "reported_cases")

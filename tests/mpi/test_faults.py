@@ -273,7 +273,7 @@ class TestFaultTolerantMPI:
         self, launcher: Launcher, place: Workplace, victim: int, delay_s: float
     ) -> None:
         """The others do not wait for it for ever, be it in MPI_Init or for rank 0's word; or it was late for that."""
-        run = start(launcher, place, {**SLOWLY, "MOSAIC_MPI_INIT_TIMEOUT": "10"})
+        run = start(launcher, place, {**SLOWLY, "MOSAIC_MPI_INIT_TIMEOUT": "5"})
         wait_until(lambda: len(run.ranks()) == 3, "all ranks")
         time.sleep(delay_s)
         run.ranks()[victim].kill()

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from jobscripts import JOBS, Job, edited, submit, with_python
+from jobscripts import JOBS, PROMPTLY_S, Job, edited, submit, with_python
 from launchers import Launcher, wheel_python
 from runs import FAKE, REFERENCE, Workplace, assert_kept, assert_same_numbers, wait_until
 from slurm_cluster import SlurmCluster
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(500)
 
 Send = Callable[..., Job]
 Numbers = dict[str, np.ndarray]
@@ -47,7 +47,7 @@ def long_job(send: Send, place: Workplace) -> Job:
 
 def in_full_swing(job: Job, place: Workplace) -> Job:
     """Wait for a job's first results."""
-    wait_until(lambda: place.n_completed >= 4, f"4 completed simulations of job {job.number}", 60)
+    wait_until(lambda: place.n_completed >= 4, f"4 completed simulations of job {job.number}", PROMPTLY_S)
     return job
 
 
@@ -74,7 +74,7 @@ def assert_stays_away(job: Job, why: str) -> None:
 def test_as_it_stands(send: Send, place: Workplace) -> None:
     """LASER on two nodes; submitted again, it has nothing to do."""
     job = send(JOBS / "slurm" / "nodes.sbatch", fake=None, N_SIMULATIONS="2")
-    assert job.end(120) == "COMPLETED", job.log
+    assert job.end() == "COMPLETED", job.log
     assert "NOT LASER" not in job.log
     assert "2 ranks" in job.log
     assert place.n_completed == 2
@@ -200,7 +200,7 @@ def test_nothing_achieved(send: Send, place: Workplace, cluster: SlurmCluster) -
     """A start that completes nothing is not repeated for ever."""
     ids = ";".join(str(sim_id) for sim_id in range(1, 41))
     job = send(edited("slurm/node.sbatch", place.folder, FORTY), fake=f"{REFERENCE},hang={ids}")
-    wait_until(lambda: place.state == "running", "a running start", 60)
+    wait_until(lambda: place.state == "running", "a running start", PROMPTLY_S)
     cluster.ask("scancel", "--batch", "--signal=USR1", job.number)
     wait_until(lambda: "USR1" in job.log, "the run's answer")
     cluster.ask("scancel", "--batch", "--signal=USR1", job.number)  # it gives what hangs a minute: no need
@@ -221,7 +221,7 @@ def test_array(send: Send, place: Workplace, cluster: SlurmCluster, reference: N
         for index in (1, 2, 3)
     ]
     second = Workplace(place.folder, "run-2.h5")
-    wait_until(lambda: second.n_completed, "a result of the second element", 60)
+    wait_until(lambda: second.n_completed, "a result of the second element", PROMPTLY_S)
     cluster.ask("scancel", "--batch", "--signal=USR1", elements[1].number)
     elements[1].start_now()
     for element in elements:

@@ -89,13 +89,13 @@ def signal_all(run: Run, number: signal.Signals) -> None:
 def test_time_limit_nears(pbs: Pbs, place: Workplace) -> None:
     """It submits its script again, not the spooled copy, and that completes; one simulation is never done."""
     fake = f"{REFERENCE},hang=40"
-    ended = pbs.start(edited("pbs/node.pbs", place.folder, FORTY), fake=fake, TIME_LIMIT="00:00:15").wait()
+    ended = pbs.start(edited("pbs/node.pbs", place.folder, FORTY), fake=fake, TIME_LIMIT="00:00:25").wait()
     assert ended.code == 75, pbs.log()
     assert pbs.resubmitted == ["node.pbs"]
     before = place.numbers()
     assert 0 < len(before["sim"]) < 40
 
-    script = edited("pbs/node.pbs", place.folder, f"{FORTY} --simulation-timeout 1 --max-attempts 1")
+    script = edited("pbs/node.pbs", place.folder, f"{FORTY} --simulation-timeout 3 --max-attempts 1")
     assert pbs.start(script, fake=fake).wait().code == 3, pbs.log()
     assert "resumed" in pbs.log()
     assert pbs.resubmitted == ["node.pbs"]

@@ -15,16 +15,16 @@ pytestmark = pytest.mark.timeout(300)
 @pytest.mark.parametrize("launcher", ["none", *NAMES, "openmpi-ulfm"], indirect=True)
 def test_time_limit(launcher: Launcher, place: Workplace) -> None:
     n_ranks = ranks_for(launcher)
-    settings = {"n_simulations": 400, "fake": "seconds=0.1,size=12"}
-    limited = place.complete(launcher, n_ranks, "--time-limit", "00:00:12", **settings)
+    settings = {"n_simulations": 800, "fake": "seconds=0.1,size=12"}
+    limited = place.complete(launcher, n_ranks, "--time-limit", "00:00:24", **settings)
     assert limited.code == EXIT_STOPPED, limited.output
-    assert "--time-limit of 12 s is near" in limited.output
+    assert "--time-limit of 24 s is near" in limited.output
     assert "to resume: " in limited.output
     place.runs[-1].assert_no_orphans()
     summary = place.summary()
     assert summary is not None
     assert summary.state == "stopped"
-    assert 0 < summary.completed < 400
+    assert 0 < summary.completed < 800
 
 
 @pytest.mark.parametrize("launcher", ["srun-mpich"], indirect=True)
