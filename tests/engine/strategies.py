@@ -54,7 +54,7 @@ def sizes(draw: st.DrawFn) -> tuple[int, int]:
 
 long_sizes = st.tuples(st.one_of(st.just(1), st.integers(2, 5), st.integers(6, 40)), st.integers(1000, 4000))
 exponents = st.sampled_from(["one half", "one", "tiny", "any", "any", "list", "list", "list of special"])
-populations = st.sampled_from(["few", "towns", "towns", "countries", "countries", "mixed"])
+populations = st.sampled_from(["few", *["towns", "countries", "mixed"] * 2])
 doses = st.sampled_from(["none", "some", "some", "fractions", "beyond supply", "days", "days"])
 sources = st.one_of(
     st.none(), st.just(["S"]), st.lists(st.sampled_from(COMPARTMENTS), min_size=1, max_size=7, unique=True)
@@ -62,9 +62,9 @@ sources = st.one_of(
 orders = st.sampled_from(["as MOSAIC", "row by row", "lists", "days first", "days first, column by column"])
 seasons = st.sampled_from(["mild", "mild", "negative", "wild"])
 delays = st.sampled_from([0, 0, 1, 2, 4, 11, 70])
-extremes = st.one_of(st.just([]), st.lists(st.sampled_from(sorted(EXTREMES)), min_size=1, max_size=3, unique=True))
+extremes = st.lists(st.sampled_from(sorted(EXTREMES)), min_size=1, max_size=3, unique=True)
 oddities = st.lists(st.sampled_from(sorted(ODDITIES)), min_size=1, max_size=2, unique=True)
-SHARE_ODD = 0.15
+SHARE_EXTREME, SHARE_ODD = 0.35, 0.35
 """Shares like this are left to the generator: hypothesis repeats what it has drawn, and some would come often."""
 
 
@@ -81,7 +81,7 @@ def configs(draw: st.DrawFn, size: st.SearchStrategy[tuple[int, int]]) -> dict[s
     values |= _seasons(draw(seasons), n, rng)
     for name in ("alpha_1", "alpha_2"):
         values[name] = _exponent(draw(exponents), n, rng)
-    for name in draw(extremes):
+    for name in draw(extremes) if rng.uniform() < SHARE_EXTREME else ():
         values[name] = _extreme(values[name], EXTREMES[name], rng)
     for name in draw(oddities) if rng.uniform() < SHARE_ODD else ():
         values |= ODDITIES[name](values, rng)
