@@ -46,7 +46,7 @@ def _only(values: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _changed(values: dict[str, Any], share_ill: float, mu_j_slope: float) -> dict[str, Any]:
-    """An epidemic that kills and is told of, and births and deaths that differ from day to day."""
+    """An epidemic that kills and is told of; births and deaths that differ by day, and doses by how they take."""
     susceptible = np.array(values["S_j_initial"])
     n = len(susceptible)
     season = 1 + 0.5 * np.sin(np.arange(N_DAYS))
@@ -61,6 +61,8 @@ def _changed(values: dict[str, Any], share_ill: float, mu_j_slope: float) -> dic
         "mu_j_baseline": [0.01] * n,
         "mu_j_slope": [mu_j_slope] * n,
         "mu_j_epidemic_factor": [1.5] * n,
+        "phi_1": 0.81,
+        "phi_2": 0.64,
     }
 
 

@@ -35,7 +35,7 @@ EXTREMES: dict[str, tuple[float, ...]] = {
 }
 """Ends of what the engine runs; each may take the place of a milder number."""
 
-WINDOWS = {"weeks": 0.89, "months": 0.09, "years": 0.02}
+WINDOWS = {"weeks": 0.88, "months": 0.09, "years": 0.03}
 """Shares; a window of years is rare, since it takes the engine seconds."""
 
 
@@ -94,9 +94,9 @@ def _people(kind: str, n: int, rng: np.random.Generator) -> dict[str, Any]:
     """Of each location: mostly susceptible, and some ill in most."""
     scale = {"few": [10, 40], "towns": [1e3, 1e5], "countries": [1e6, 1e8], "mixed": [12, 1e4, 1e7]}
     total = rng.choice(scale[kind], n) * rng.uniform(0.5, 1.0, n)
-    ill = rng.choice([0.1, 1.0, 3.0])
+    ill = rng.choice([0.3, 1.0, 3.0])
     share = rng.dirichlet([10.0, ill, ill, 2.0, 1.0, 1.0], n)
-    share[:, 1:3] *= rng.uniform(size=(n, 1)) < 0.8
+    share[:, 1:3] *= rng.uniform(size=(n, 1)) < 0.9
     people = {
         f"{what}_j_initial": np.floor(total * part).astype(int).tolist()
         for what, part in zip(("S", "E", "I", "R", "V1", "V2"), share.T, strict=True)
@@ -120,7 +120,7 @@ def _rates(n: int, t: int, rng: np.random.Generator) -> dict[str, Any]:
         "kappa": some(1.0, 1e7),
         "beta_j0_hum": some(1e-2, 3.0, n),
         "beta_j0_env": some(1e-3, 2.0, n),
-        "mu_j_baseline": some(1e-3, 0.2, n),
+        "mu_j_baseline": some(3e-3, 0.2, n),
         "mu_j_slope": rng.uniform(-0.9, 2.0, n).tolist(),
         "mu_j_epidemic_factor": some(0.1, 2.0, n),
         "tau_i": rng.choice([0.0, 1e-4, 0.3, 1.0], n, p=[0.1, 0.4, 0.4, 0.1]).tolist(),
