@@ -78,8 +78,13 @@ def _all_countries(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _one_country(values: dict[str, Any]) -> dict[str, Any]:
-    """One location, with exponents and threshold as lists, more doses than people and hardly a reporting delay."""
-    values = _changed(values, share_ill=3e-3, mu_j_slope=-0.4)
+    """One location, with exponents and threshold as lists, more doses than people and hardly a reporting delay.
+
+    So many are ill that an ulp in a rate changes a draw, and in water so clear more would decay than there is.
+    """
+    values = _changed(values, share_ill=0.1, mu_j_slope=-0.4)
+    values |= {"mu_j_baseline": [0.1], "zeta_1": 1e-6, "zeta_2": 1e-7, "kappa": 5.0}
+    values |= {"decay_days_short": 0.3, "decay_days_long": 1.0}
     susceptible = np.array(values["S_j_initial"])
     values["nu_1_jt"] = _doses(susceptible, every=7, share=0.5)
     values["nu_2_jt"] = _doses(susceptible, every=5, share=0.5)

@@ -121,7 +121,11 @@ MUTATIONS = {
         "np.power(effective_i, model.params.alpha_1)",
         "np.power(effective_i, np.float64(model.params.alpha_1))",
     ),
-    "EnvToHuman: tomorrow's suitability": ("envtohuman.py", "beta_jt_env[tick] *", "beta_jt_env[tick - 1] *"),
+    "EnvToHuman: tomorrow's suitability": (
+        "envtohuman.py",
+        "= model.patches.beta_jt_env[tick]",
+        "= model.patches.beta_jt_env[tick - 1]",
+    ),
     "EnvToHuman: in another order": ("envtohuman.py", "seasonal / denominator", "seasonal * (1 / denominator)"),
     "Environmental: more decays than there is": (
         "environmental.py",
