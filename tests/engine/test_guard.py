@@ -42,7 +42,7 @@ def mutants(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, bo
         "ignore",
         str(HERE / "mutants.py"),
         str(tmp_path_factory.mktemp("mutants")),
-        "200",
+        "400",
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=580)
     assert done.returncode == 0, done.stderr
