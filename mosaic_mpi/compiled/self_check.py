@@ -46,7 +46,7 @@ def _only(values: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _changed(values: dict[str, Any], share_ill: float, mu_j_slope: float) -> dict[str, Any]:
-    """An epidemic that kills and is told of, and births and deaths that differ from day to day."""
+    """An epidemic that kills and is told of; births and deaths that differ by day, and doses by how they take."""
     susceptible = np.array(values["S_j_initial"])
     n = len(susceptible)
     season = 1 + 0.5 * np.sin(np.arange(N_DAYS))
@@ -61,6 +61,8 @@ def _changed(values: dict[str, Any], share_ill: float, mu_j_slope: float) -> dic
         "mu_j_baseline": [0.01] * n,
         "mu_j_slope": [mu_j_slope] * n,
         "mu_j_epidemic_factor": [1.5] * n,
+        "phi_1": 0.81,
+        "phi_2": 0.64,
     }
 
 
@@ -76,8 +78,13 @@ def _all_countries(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _one_country(values: dict[str, Any]) -> dict[str, Any]:
-    """One location, with exponents and threshold as lists, more doses than people and hardly a reporting delay."""
-    values = _changed(values, share_ill=3e-3, mu_j_slope=-0.4)
+    """One location, with exponents and threshold as lists, more doses than people and hardly a reporting delay.
+
+    So many are ill that an ulp in a rate changes a draw, and in water so clear more would decay than there is.
+    """
+    values = _changed(values, share_ill=0.1, mu_j_slope=-0.4)
+    values |= {"mu_j_baseline": [0.1], "zeta_1": 1e-6, "zeta_2": 1e-7, "kappa": 5.0}
+    values |= {"decay_days_short": 0.3, "decay_days_long": 1.0}
     susceptible = np.array(values["S_j_initial"])
     values["nu_1_jt"] = _doses(susceptible, every=7, share=0.5)
     values["nu_2_jt"] = _doses(susceptible, every=5, share=0.5)

@@ -121,7 +121,11 @@ MUTATIONS = {
         "np.power(effective_i, model.params.alpha_1)",
         "np.power(effective_i, np.float64(model.params.alpha_1))",
     ),
-    "EnvToHuman: tomorrow's suitability": ("envtohuman.py", "beta_jt_env[tick] *", "beta_jt_env[tick - 1] *"),
+    "EnvToHuman: tomorrow's suitability": (
+        "envtohuman.py",
+        "= model.patches.beta_jt_env[tick]",
+        "= model.patches.beta_jt_env[tick - 1]",
+    ),
     "EnvToHuman: in another order": ("envtohuman.py", "seasonal / denominator", "seasonal * (1 / denominator)"),
     "Environmental: more decays than there is": (
         "environmental.py",
@@ -153,6 +157,7 @@ MUTATIONS = {
 
 
 SEARCH_SEED = 7
+compiled_engine._CHECK_SECONDS = 3600.0  # a search takes longer than the self-check, and this machine may be busy
 
 
 class Noticed(NamedTuple):
@@ -213,6 +218,10 @@ _OF_SET_UP = frozenset(
 """Not put in place: set-up is the engine's own beside either loop, and a comparison of the two finds nothing."""
 
 
+_OF_BOTH = frozenset({"analyzer.py", "derivedvalues.py", "recorder.py"})
+"""Components that the compiled loop leaves to the engine, or that are idle: no search would find anything."""
+
+
 def noticed(folder: Path, n_iterations: int, file: str, old: str, new: str) -> Noticed:
     """What notices a change that is put in place."""
     copy = mutated(folder, file, old, new)
@@ -220,7 +229,9 @@ def noticed(folder: Path, n_iterations: int, file: str, old: str, new: str) -> N
     is_other = engine.digest(files) not in engine._KNOWN
     with in_place(copy):
         said = compiled_engine.in_child(lambda: self_check.difference(compiled_engine.advance))
-        found = compiled_engine.in_child(lambda: searched(n_iterations)) if file not in _OF_SET_UP else None
+        found = (
+            compiled_engine.in_child(lambda: searched(n_iterations)) if file not in _OF_SET_UP | _OF_BOTH else None
+        )
     return Noticed(file, is_other, said, None if found is None else int(found))
 
 

@@ -93,19 +93,27 @@ def score(values: dict[str, Any], results: Any, prepare: Any = None) -> str:
 
 
 def search(n_iterations: int, number: int, longest: bool = False, shrink: bool = True) -> None:
-    """Compare so many iterations of configs that hypothesis makes up."""
-    from strategies import configs, long_sizes, sizes
+    """Compare so many iterations of configs that hypothesis makes up, two a config."""
+    from strategies import long_sizes, sizes
+
+    for part, (share, size) in enumerate(long_sizes if longest else sizes):
+        search_sizes(size, max(round(share * n_iterations / 2), 1), 8 * number + part, shrink)
+
+
+def search_sizes(size: st.SearchStrategy[tuple[int, int]], n_configs: int, number: int, shrink: bool) -> None:
+    """Compare iterations of so many configs of some locations and days."""
+    from strategies import configs
 
     @seed(number)
     @settings(
-        max_examples=max(n_iterations // 2, 1),
+        max_examples=n_configs,
         deadline=None,
         database=None,
         print_blob=True,
         suppress_health_check=list(HealthCheck),
         phases=(Phase.generate, Phase.shrink) if shrink else (Phase.generate,),
     )
-    @given(configs(long_sizes if longest else sizes()), st.integers(0, 2**31 - 2))
+    @given(configs(size), st.integers(0, 2**31 - 2))
     def both_agree(values: dict[str, Any], first: int) -> None:
         compare(values, [first, first + 1])
 

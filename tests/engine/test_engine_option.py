@@ -85,11 +85,11 @@ def test_either_loop_raises_what_the_engine_raises(tmp_path: Path) -> None:
     samples = tmp_path / "samples.csv"
     samples.write_text("\n".join(",".join(map(str, row)) for row in (rows[0], *(row.values() for row in rows))))
     expected = collections.Counter(
-        raised(tmp_path, {**values, name.removesuffix("_ETH"): number}, seed)
-        for seed, (name, number) in enumerate(RAISING.items(), 1)
+        raised(tmp_path, {**values, key: [number] if isinstance(values[key], list) else number}, seed)
+        for seed, (key, number) in enumerate(((name.removesuffix("_ETH"), n) for name, n in RAISING.items()), 1)
     )
     assert expected.pop(None) == 1
-    assert len(expected) >= 4
+    assert len(expected) == 3
     for engine in ("stock", "compiled"):
         output = tmp_path / f"{engine}.h5"
         words = ("--locations", "ETH", "--samples", str(samples), "--max-attempts", "1", "--engine", engine)
