@@ -331,9 +331,8 @@ class _Rank0:
         for line in (master.account_of_tail, note):
             if line:
                 say(line)
-        return conclusion.tell(
-            state, queue, progress, time.monotonic() - began, self._options, self._resume_command()
-        )
+        elapsed_s = time.monotonic() - began
+        return conclusion.tell(state, queue, progress, elapsed_s, self._options, self._resume_command(), plan.verdict)
 
     def _loop(self, master: Master, worker: Worker) -> None:
         wait = _Wait(self._comm)
