@@ -21,7 +21,8 @@ from mosaic_mpi.errors import EngineError, LaunchError
 
 _MAX_SOCKET_PATH = 70
 """Longest temporary folder under which the server's socket has a legal name (108 bytes with its own)."""
-_START_SECONDS = 120.0
+_START_SECONDS = 300.0
+"""Longer than all that may be waited for in it: for another process that compiles, and for the check of the loop."""
 
 
 def start_fork_server(preload: str | None) -> None:
@@ -114,7 +115,7 @@ def ask(target: Callable[..., None], *arguments: Any) -> Any:
     Raises
     ------
     EngineError
-        It ended twice, or took two minutes, without an answer.
+        It ended twice, or took five minutes, without an answer.
     """
     try:
         return _ask(target, *arguments)
