@@ -9,14 +9,18 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.timeout(200)
+pytestmark = pytest.mark.timeout(400)
 TESTS = Path(__file__).parents[1]
 COMPARE = """
 import json, sys
+from mosaic_mpi import environment
+environment.use_one_thread()
 from helpers import small_config
 from mosaic_mpi import compiled_engine, engine
 
 people = {f"{what}_j_initial": [1000] for what in ("N", "S", "E", "I", "R")}
+if compiled_engine.advance is None:
+    sys.exit(compiled_engine.reason)
 for changes in json.load(sys.stdin):
     values = small_config(["ETH"], 8, **people, **changes)
     for iterations in (engine.StockIterations(values), engine.prepare(values, (), compiled_engine.advance)):
@@ -31,7 +35,7 @@ def compared(changes: str, *flags: str) -> list[str]:
     """What came of a config with each of some changes, run by `run_model` and as slots do; both said the same."""
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join((str(TESTS), str(TESTS.parent)))}
     command = [sys.executable, *flags, "-W", "ignore", "-c", COMPARE]
-    done = subprocess.run(command, input=changes, capture_output=True, text=True, timeout=180, env=variables)
+    done = subprocess.run(command, input=changes, capture_output=True, text=True, timeout=380, env=variables)
     assert done.returncode == 0, done.stderr
     stock, prepared = done.stdout.splitlines()[::2], done.stdout.splitlines()[1::2]
     assert prepared == stock
