@@ -113,7 +113,7 @@ class Arrivals:
         self._store.add(records, series, sources, self._ranks.host_rows[sources], attempts)
         mean_s = float(records["elapsed_s"].mean())
         self.mean_s = mean_s if self.mean_s is None else 0.8 * self.mean_s + 0.2 * mean_s
-        self._progress.results(len(records), records["likelihood"])
+        self._progress.results(records["likelihood"], int(records["n_stock"].sum()))
 
 
 def _apart(series_bytes: NDArray[np.int64], series: list[memoryview]) -> list[memoryview]:

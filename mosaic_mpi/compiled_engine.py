@@ -14,6 +14,7 @@ import signal
 from collections.abc import Callable
 from typing import NoReturn
 
+import numba
 import numpy as np
 
 from mosaic_mpi import engine, environment
@@ -24,7 +25,8 @@ from mosaic_mpi.lifeline import tie_to_parent
 
 _NUMPYS = ("2.0", "2.1", "2.2", "2.3", "2.4", "2.5")
 """Minor versions of NumPy with which the loop was compared with the engine's own: all that pyproject.toml admits."""
-_CHECK_SECONDS = 120.0
+_CHECK_SECONDS = 60.0
+"""Takes a fraction of one; a child that hangs is ended before who waits for the engine gives up."""
 _MAX_TEXT = 300
 
 
@@ -42,6 +44,8 @@ def find_loop() -> tuple[Advance | None, str]:
         return None, engine.caution
     if ".".join(np.__version__.split(".")[:2]) not in _NUMPYS:
         return None, f"the compiled loop is not known to agree with NumPy {np.__version__}"
+    if numba.config.DISABLE_JIT:
+        return None, "NUMBA_DISABLE_JIT is set: nothing is compiled"
     try:
         advance, note = build_loop()
     except Exception as error:
@@ -64,10 +68,13 @@ def in_child(check: Callable[[], str | None]) -> str | None:
         _answer(check, writer)
     os.close(writer)
     with open(reader, "rb") as pipe:
-        if not select.select([pipe], [], [], _CHECK_SECONDS)[0]:
+        is_late = not select.select([pipe], [], [], _CHECK_SECONDS)[0]
+        if is_late:
             os.kill(child, signal.SIGKILL)
         answer = pipe.read().decode(errors="replace")
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if is_late:
+        return f"it took longer than {_CHECK_SECONDS:.0f} s"
     if not answer:
         return f"its process ended by {signal.Signals(-status).name}" if status < 0 else f"it ended with {status}"
     return None if answer == _NOTHING else answer

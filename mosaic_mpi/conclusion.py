@@ -10,7 +10,6 @@ from mosaic_mpi.errors import EXIT_COMPLETE, EXIT_SOME_FAILED, EXIT_STOPPED
 from mosaic_mpi.layout import COMPLETE, STOPPED, TOO_MANY_FAILURES
 from mosaic_mpi.progress import Progress, duration
 from mosaic_mpi.run_options import RunOptions
-from mosaic_mpi.summary import Summary, summarise
 from mosaic_mpi.workqueue import WorkQueue
 
 
@@ -22,7 +21,13 @@ def state(queue: WorkQueue, has_failed_too_often: bool) -> int:
 
 
 def tell(
-    ending: int, queue: WorkQueue, progress: Progress, elapsed_s: float, options: RunOptions, resume_command: str
+    ending: int,
+    queue: WorkQueue,
+    progress: Progress,
+    elapsed_s: float,
+    options: RunOptions,
+    resume_command: str,
+    loops: str,
 ) -> int:
     """Say how a start ended.
 
@@ -40,6 +45,8 @@ def tell(
         Of the start.
     resume_command : str
         What resumes it.
+    loops : str
+        Which loops over ticks ran, as it was told; empty where the engine did not run.
 
     Returns
     -------
@@ -53,21 +60,18 @@ def tell(
         return EXIT_STOPPED
     if progress.n_nonfinite:
         say(f"{progress.n_nonfinite} of this start's likelihoods are not finite")
+    if progress.n_stock and loops and not is_stock_alone(loops):
+        loop = "the engine's own loop, where the compiled one could not"
+        say(f"{progress.n_stock} of this start's iterations were run by {loop}")
     if ending != COMPLETE:
         say(f"stopped after {duration(elapsed_s)}: {left}")
         say(f"to resume: {resume_command}")
         return EXIT_STOPPED
-    _tell_of_stock(summarise(options.output))
     say(f"complete after {duration(elapsed_s)}: {counts}; {options.output}")
     if not queue.n_failed:
         return EXIT_COMPLETE
     say(f"why: python -m mosaic_mpi status {shlex.quote(options.output)}; --retry-failed runs them again")
     return EXIT_SOME_FAILED
-
-
-def _tell_of_stock(summary: Summary) -> None:
-    if summary.n_stock and summary.engine and not is_stock_alone(summary.engine):
-        say(f"{summary.n_stock} iterations were run by the engine's own loop, where the compiled one could not")
 
 
 def _tell_of_failures(what: str, progress: Progress, resume_command: str) -> None:

@@ -21,7 +21,8 @@ from mosaic_mpi.errors import EngineError, LaunchError
 
 _MAX_SOCKET_PATH = 70
 """Longest temporary folder under which the server's socket has a legal name (108 bytes with its own)."""
-_START_SECONDS = 120.0
+_START_SECONDS = 300.0
+"""Longer than all that may be waited for in it: for another process that compiles, and for the check of the loop."""
 _MOST_TRIES = 5
 """What kills so many processes at once that have not begun anything would kill the next one too."""
 
@@ -145,7 +146,7 @@ def ask(target: Callable[..., None], *arguments: Any) -> Any:
     Raises
     ------
     EngineError
-        It ended twice, or took two minutes, without an answer.
+        It ended twice, or took five minutes, without an answer.
     """
     try:
         return _ask(target, *arguments)

@@ -280,6 +280,11 @@ class Master:
         """What was done so that no slot waited long at the end, for a person; empty if nothing was."""
         return self._tail.account
 
+    @property
+    def loops_told(self) -> str:
+        """Which loops over ticks run, as it was told; empty where no engine runs."""
+        return self._loops.told
+
     def drain(self, grace_s: float) -> None:
         """Hand out nothing more, and end when what runs has finished or the grace is over."""
         until = time.monotonic() + grace_s

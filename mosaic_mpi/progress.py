@@ -52,6 +52,8 @@ class Progress:
     ----------
     n_nonfinite : int
         Results of this start whose log-likelihood is not finite.
+    n_stock : int
+        Their iterations that the engine's own loop ran.
     end_state : str
         How the start ended, for the last line.
     """
@@ -66,7 +68,7 @@ class Progress:
     ) -> None:
         self._n_simulations, self._n_ranks, self._n_slots = n_simulations, n_ranks, n_slots
         self._best = -np.inf if best_likelihood is None else best_likelihood
-        self.n_nonfinite = 0
+        self.n_nonfinite = self.n_stock = 0
         self.end_state = STATE_NAMES[BROKEN]
         self._began = self._looked = time.monotonic()
         self._last_result: float | None = None
@@ -83,8 +85,9 @@ class Progress:
 
     # ---- what happened ------------------------------------------------------------------------------
 
-    def results(self, n_results: int, likelihoods: NDArray[np.float64]) -> None:
-        """Take note of finished simulations and their log-likelihoods."""
+    def results(self, likelihoods: NDArray[np.float64], n_stock: int) -> None:
+        """Take note of finished simulations: their log-likelihoods, and how many iterations the engine's loop ran."""
+        self.n_stock += n_stock
         finite = likelihoods[np.isfinite(likelihoods)]
         self.n_nonfinite += len(likelihoods) - len(finite)
         self._last_result = time.monotonic()

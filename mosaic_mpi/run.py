@@ -336,9 +336,8 @@ class _Rank0:
         for line in (master.account_of_tail, note):
             if line:
                 say(line)
-        return conclusion.tell(
-            state, queue, progress, time.monotonic() - began, self._options, self._resume_command()
-        )
+        elapsed_s, resume = time.monotonic() - began, self._resume_command()
+        return conclusion.tell(state, queue, progress, elapsed_s, self._options, resume, master.loops_told)
 
     def _loop(self, master: Master, worker: Worker) -> None:
         wait = _Wait(self._comm)

@@ -92,16 +92,23 @@ class Inputs:
         """A number of float32 that a component has made of parameters."""
         return _number(f"{component}.{name}", getattr(self._components[component], name))
 
-    def whole(self, name: str) -> int:
-        """A parameter of int32."""
+    def delay(self, name: str) -> int:
+        """A parameter of int32, days; a negative one would look at days that are not there, or not over yet.
+
+        The engine asserts that there is none, which ``python -O`` leaves out.
+        """
         number = getattr(self._given, name)
         if type(number) is not np.int32:
             raise UnsupportedError(f"{name} is {type(number).__name__}, expected int32")
+        if number < 0:
+            raise UnsupportedError(f"{name} is negative")
         return int(number)
 
     def dose_sources(self) -> NDArray[np.int64]:
         """Indices in `COMPARTMENTS`; other names are passed over, unless they mean something to the engine."""
         names = self._components["Vaccinated"].sources
+        if not isinstance(names, list | tuple | str):  # the engine looks at them on days with doses alone
+            raise UnsupportedError(f"nu_jt_sources is {type(names).__name__}, expected list")
         sources = [COMPARTMENTS.index(name) for name in names if name in COMPARTMENTS]
         strange = any(
             type(name) is not str or hasattr(self._model.people, name) for name in names if name not in COMPARTMENTS

@@ -69,7 +69,7 @@ def test_a_random_search_reaches_every_change_of_numbers(mutants: dict[str, Any]
 
 
 FIND = """
-import ctypes
+import ctypes, time
 from mosaic_mpi import environment
 environment.use_one_thread()
 from mosaic_mpi import compiled_engine as here
@@ -89,10 +89,14 @@ check = here.self_check
 differing = check.differing
 reason(here.engine, "caution", "the engine's sources are not known")
 reason(here.np, "__version__", "9.9.1")
+reason(here.numba.config, "DISABLE_JIT", 1)
 reason(here, "build_loop", fail)
 reason(check, "differing", lambda a, b: ["births", *differing(a, b)])
 reason(check, "difference", fail)
 reason(check, "difference", lambda advance: ctypes.string_at(0))
+here._CHECK_SECONDS = 1.0
+reason(check, "difference", lambda advance: time.sleep(250))
+here._CHECK_SECONDS = 60.0
 assert here.find_loop()[0] is not None
 """
 
@@ -104,10 +108,12 @@ def test_where_it_may_not_be_used_the_reason_is_told() -> None:
     assert done.stdout.splitlines() == [
         "the engine's sources are not known",
         "the compiled loop is not known to agree with NumPy 9.9.1",
+        "NUMBA_DISABLE_JIT is set: nothing is compiled",
         "the loop cannot be compiled: LookupError: no such loop",
         "the compiled loop disagrees here: all countries, seed 1: births",
         "the compiled loop disagrees here: LookupError: no such loop",
         "the compiled loop disagrees here: its process ended by SIGSEGV",
+        "the compiled loop disagrees here: it took longer than 1 s",
     ]
 
 
