@@ -27,8 +27,10 @@ from mosaic_mpi.compiled import loop
 from mosaic_mpi.compiled.model import Advance
 from mosaic_mpi.compiled.njit import OPTIONS
 
-_WAIT_SECONDS = 120.0
+_WAIT_SECONDS = 60.0
 _POLL_SECONDS = 0.05
+_SETTINGS = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "ENABLE_AVX", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "CPU_NAME")
+"""Of Numba: code made with others, which a user may have set for once, is not for everybody."""
 _UNUSED_SECONDS = 90 * 86400.0
 """Code that nobody asked for in so long is of an old version, or of a processor that is gone."""
 _HALF_DONE_SECONDS = 3600.0
@@ -130,8 +132,8 @@ def private_folder(directory: Path, name: str) -> Path:
     """
     for folder in (directory, directory / name):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.stat()
-        if found.st_uid != os.getuid() or found.st_mode & 0o022:
+        found, named = folder.stat(), folder.lstat()  # who owns a link may let it point elsewhere later
+        if {found.st_uid, named.st_uid} != {os.getuid()} or found.st_mode & 0o022:
             raise PermissionError(f"{folder} is another user's, or open to others")
     return directory / name
 
@@ -140,8 +142,9 @@ def _digest() -> str:
     """Of everything that decides the code, the kind of processor included: directories may be shared by hosts."""
     versions = (numba.__version__, llvmlite.__version__, platform.python_version(), platform.machine())
     processor = (llvmlite.binding.get_host_cpu_name(), llvmlite.binding.get_host_cpu_features().flatten())
+    settings = [str(getattr(numba_config, name, None)) for name in _SETTINGS]
     installed = (loop.__file__, os.stat(loop.__file__).st_mtime_ns)  # by which Numba tells whether code is stale
-    digest = hashlib.sha256(repr((versions, processor, installed)).encode())
+    digest = hashlib.sha256(repr((versions, processor, settings, installed)).encode())
     for source in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(source.name.encode() + source.read_bytes())
     return digest.hexdigest()[:24]

@@ -281,3 +281,23 @@ def test_code_of_others_is_not_run(tmp_path: Path) -> None:
         private_folder(open_to_all, "code")
     mine = private_folder(tmp_path / "mine", "code")
     assert mine.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a link to somebody else")
+def test_links_of_others_are_not_followed(tmp_path: Path) -> None:
+    """Who owns a link could let it point to a folder of theirs, once code has been looked at."""
+    from mosaic_mpi.compiled.build import private_folder
+
+    private_folder(tmp_path / "mine", "code")
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "mine")
+    assert private_folder(link, "code") == link / "code"
+    os.lchown(link, 65534, 65534)
+    with pytest.raises(PermissionError, match="another user's"):
+        private_folder(link, "code")
+
+
+def test_code_made_with_other_settings_of_numba_keeps_apart() -> None:
+    digest = "from mosaic_mpi.compiled import build; print(build._digest())"
+    assert python(digest) == python(digest)
+    assert python(digest) != python(digest, NUMBA_OPT="0")
