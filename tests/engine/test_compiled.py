@@ -37,7 +37,7 @@ def test_hundreds_of_random_configs() -> None:
     assert kinds["second doses"] >= n / 2
     assert set(EVERY_KIND) <= kinds.keys()
     assert sum(found["raised"].values()) >= 10
-    assert len({text.split(":")[0] for text in found["raised"]}) >= 3
+    assert {"AssertionError", "ValueError"} <= {text.split(":")[0] for text in found["raised"]}
 
 
 EVERY_KIND = (

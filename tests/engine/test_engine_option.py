@@ -82,15 +82,18 @@ def test_either_loop_raises_what_the_engine_raises(tmp_path: Path) -> None:
     """One parameter of each simulation is beyond what the engine can run; the texts are those of the engine's own."""
     config = short_config(tmp_path, n_days=20)
     values = engine_values(load_config(str(config), ["ETH"]).values)
+    values.pop("epidemic_peaks", None)
     usual = {name: values[name.removesuffix("_ETH")] for name in RAISING}
     usual = {name: value[0] if isinstance(value, list) else value for name, value in usual.items()}
     rows = [{"sim": sim, **usual, name: number} for sim, (name, number) in enumerate(RAISING.items(), 1)]
     samples = tmp_path / "samples.csv"
     samples.write_text("\n".join(",".join(map(str, row)) for row in (rows[0], *(row.values() for row in rows))))
-    expected = collections.Counter(
-        raised(tmp_path, {**values, key: [number] if isinstance(values[key], list) else number}, seed)
-        for seed, (key, number) in enumerate(((name.removesuffix("_ETH"), n) for name, n in RAISING.items()), 1)
-    )
+    keys = [name.removesuffix("_ETH") for name in RAISING]
+    numbers = [[n] if isinstance(values[key], list) else n for key, n in zip(keys, RAISING.values(), strict=True)]
+    configs = [
+        {**values, key: number, "seed": sim} for sim, (key, number) in enumerate(zip(keys, numbers, strict=True), 1)
+    ]
+    expected = collections.Counter(raised(tmp_path, configs))
     assert expected.pop(None) == 1
     assert len(expected) == 3
     for engine in ("stock", "compiled"):
@@ -108,29 +111,32 @@ def test_either_loop_raises_what_the_engine_raises(tmp_path: Path) -> None:
 RAISED = """
 import json, sys
 import numpy as np
-values = {name: np.array(value) if isinstance(value, list) and value and isinstance(value[0], list) else value
-          for name, value in json.load(sys.stdin).items()}
-from laser.cholera.metapop.model import run_model
 def short(array):
     return f"array of {array.dtype}, shape {array.shape}"
+def raised(values):
+    matrices = {name: np.array(value) for name, value in values.items()
+                if isinstance(value, list) and value and isinstance(value[0], list)}
+    try:
+        run_model({**values, **matrices, "calc_likelihood": False})
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+from laser.cholera.metapop.model import run_model
 np.set_printoptions(threshold=0, edgeitems=1, override_repr=short)
-try:
-    run_model({**values, "calc_likelihood": False, "seed": int(sys.argv[1])})
-    print("null")
-except Exception as error:
-    print(json.dumps(f"{type(error).__name__}: {error}"))
+print(json.dumps([raised(values) for values in json.load(sys.stdin)]))
 """
 
 
-def raised(folder: Path, values: dict[str, Any], seed: int) -> str | None:
-    """What `run_model` alone raises over a config, in a process of its own."""
-    plain = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values.items()}
-    plain.pop("epidemic_peaks", None)
-    command = [sys.executable, "-W", "ignore", "-c", RAISED, str(seed)]
+def raised(folder: Path, configs: list[dict[str, Any]]) -> list[str | None]:
+    """What `run_model` alone raises over each config, in a process of its own."""
+    plain = [
+        {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values.items()}
+        for values in configs
+    ]
+    command = [sys.executable, "-W", "ignore", "-c", RAISED]
     done = subprocess.run(command, input=json.dumps(plain), capture_output=True, text=True, cwd=folder)
     assert done.returncode == 0, done.stderr
-    text: str | None = json.loads(done.stdout.splitlines()[-1])
-    return text
+    texts: list[str | None] = json.loads(done.stdout.splitlines()[-1])
+    return texts
 
 
 def test_baseline_numbers_are_those_of_any_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
