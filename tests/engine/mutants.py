@@ -57,6 +57,7 @@ MUTATIONS = {
         "np.maximum(available_pop, 10**7, ",
     ),
     "Census: V2 is forgotten": ("census.py", '"R", "V1", "V2"]:\n            if', '"R", "V1"]:\n            if'),
+    "scorer: a missed case costs more": ("calc_model_likelihood.py", "* np.log(1e6)", "* np.log(1e7)"),
     "HumanToHuman: no power": ("humantohuman.py", "np.power(effective_i, model.params.alpha_1)", "effective_i"),
     "HumanToHuman: negative rates stay": ("humantohuman.py", "np.maximum(rate, 0.0)", "np.maximum(rate, -1e-9)"),
     "EnvToHuman: everybody is at home": ("envtohuman.py", "np.round(local_frac * S_next)", "np.round(S_next * 1.0)"),
@@ -195,7 +196,7 @@ def in_place(copy: Path) -> Iterator[None]:
     owner, name, changed = engine.metapop, "", None
     if copy.name == "model.py":
         owner, name, changed = engine, "metapop", module_of(copy)
-    elif copy.name not in _OF_SET_UP:
+    elif copy.name not in _OUTSIDE_THE_LOOP:
         module = module_of(copy)
         (name,) = [name for name in engine._COMPONENTS if hasattr(module, name)]
         changed = getattr(module, name)
@@ -209,13 +210,14 @@ def in_place(copy: Path) -> Iterator[None]:
             setattr(owner, name, before)
 
 
-_OF_SET_UP = frozenset(
+_OUTSIDE_THE_LOOP = frozenset(
     {
         *("__init__.py", "logsetup.py", "params.py", "scenario.py", "utils.py"),
-        *("laserframe.py", "propertyset.py", "random.py"),
+        *("laserframe.py", "propertyset.py", "random.py", "calc_model_likelihood.py"),
     }
 )
-"""Not put in place: set-up is the engine's own beside either loop, and a comparison of the two finds nothing."""
+"""Not put in place: set-up is the engine's own beside either loop, and a comparison of the two finds nothing; nor do
+the loops score, and each slot compares its scorer with the engine's (test_prepared_scorer.py)."""
 
 
 _OF_BOTH = frozenset({"analyzer.py", "derivedvalues.py", "recorder.py"})
@@ -229,9 +231,8 @@ def noticed(folder: Path, n_iterations: int, file: str, old: str, new: str) -> N
     is_other = engine.digest(files) not in engine._KNOWN
     with in_place(copy):
         said = compiled_engine.in_child(lambda: self_check.difference(compiled_engine.advance))
-        found = (
-            compiled_engine.in_child(lambda: searched(n_iterations)) if file not in _OF_SET_UP | _OF_BOTH else None
-        )
+        is_sought = file not in _OUTSIDE_THE_LOOP | _OF_BOTH
+        found = compiled_engine.in_child(lambda: searched(n_iterations)) if is_sought else None
     return Noticed(file, is_other, said, None if found is None else int(found))
 
 
