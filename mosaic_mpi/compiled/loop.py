@@ -65,7 +65,7 @@ _environmental = environmental.environmental
 
 def advance(
     draws: Any,
-    n_ticks: Any,
+    n_ticks: int,
     susceptible: Any,
     exposed: Any,
     recovered: Any,
@@ -75,22 +75,23 @@ def advance(
     human_to_human: Any,
     env_to_human: Any,
     environmental: Any,
-) -> bool:
-    """Run all ticks of a model whose arrays are as set-up leaves them.
+) -> int:
+    """Run ticks of a model whose arrays are as set-up leaves them.
 
     Parameters
     ----------
     draws : Draws
         Of the generator that the engine has seeded; advanced.
     n_ticks : int
-        Of the model.
+        So many, from the first.
     susceptible, ...
         The fields of `State`; one by one, since a tuple of hundreds of values takes long to compile.
 
     Returns
     -------
-    bool
-        False where the engine would raise: then what was written is worth nothing.
+    int
+        The first tick over which the engine would raise: what was written of it is worth nothing. If there is none,
+        ``n_ticks``.
     """
     for tick in range(n_ticks):
         if not (
@@ -104,5 +105,5 @@ def advance(
             and _env_to_human(env_to_human, draws, tick)
             and _environmental(environmental, draws, tick)
         ):
-            return False
-    return True
+            return tick
+    return n_ticks

@@ -10,7 +10,7 @@ from mosaic_mpi.compiled.inputs import Inputs
 from mosaic_mpi.compiled.loop import state_of
 from mosaic_mpi.prepared_model import PreparedModel
 
-Advance = Callable[..., bool]
+Advance = Callable[..., int]
 """`mosaic_mpi.compiled.loop.advance`, compiled."""
 
 
@@ -28,7 +28,9 @@ def loop_arguments(model: Any) -> tuple[Any, ...]:
 class CompiledModel(PreparedModel):
     """A prepared model whose ticks are compiled.
 
-    Where the engine would raise, the engine's own components run, and it does.
+    Where the engine would raise, its own components do that tick, and it does: one simulation in forty of MOSAIC's
+    priors ends so, and an iteration of the engine's own loop takes as long as a hundred compiled ones. Should they
+    not raise, they run the whole iteration.
 
     Parameters
     ----------
@@ -52,10 +54,22 @@ class CompiledModel(PreparedModel):
 
     def run(self, seed: int) -> Any:
         """See `PreparedModel.run`."""
-        self._begin(seed)
-        model = self._model
-        self.was_compiled = self._compiled(self._drawing.by(model.prng), model.params.nticks, *self._state)
+        n_ticks = self._model.params.nticks
+        n_done = self._run_ticks(seed, n_ticks)
+        self.was_compiled = n_done == n_ticks
         if not self.was_compiled:
+            self._try_as_the_engine(seed, n_done)
             return super().run(seed)
-        self._end(model)
-        return model.results
+        self._end(self._model)
+        return self._model.results
+
+    def _run_ticks(self, seed: int, n_ticks: int) -> int:
+        """Run the first ticks of an iteration; see `loop.advance`."""
+        self._begin(seed)
+        return self._compiled(self._drawing.by(self._model.prng), n_ticks, *self._state)
+
+    def _try_as_the_engine(self, seed: int, tick: int) -> None:
+        """Have the engine's own components do one tick, those before it repeated, and raise what they raise."""
+        if self._run_ticks(seed, tick) == tick:
+            for phase in self._phases:
+                phase(self._model, tick)
