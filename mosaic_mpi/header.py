@@ -63,8 +63,8 @@ def header(
         f"mosaic_mpi {versions['mosaic_mpi']}, laser-cholera {versions['laser-cholera']}, "
         f"{comm.library} ({launcher.name})",
         f"hosts  {len(hosts)}: {shortened(hosts)}; {cores} cores seen; {_layout(slots)}",
-        f"plan   {plan.extent} x {plan.n_iterations} iterations, "
-        f"{len(plan.config.locations)} locations, {plan.config.n_ticks} days; parameters: "
+        f"plan   {plan.extent} x {_count(plan.n_iterations, 'iteration')}, "
+        f"{_count(len(plan.config.locations), 'location')}, {_count(plan.config.n_ticks, 'day')}; parameters: "
         f"{plan.identity['parameters'].split(':')[0]}, {len(plan.source.names)} values a simulation; "
         f"saved: {', '.join(plan.save) or 'no time series'}",
         f"config {plan.config.source}",
@@ -116,7 +116,10 @@ def shortened(names: list[str]) -> str:
 
 def _layout(slots: list[int]) -> str:
     working = np.array([n for n in slots if n])
-    ranks = f"{len(slots)} rank{'s' if len(slots) > 1 else ''}"
     each = f"{working.min()}" if working.min() == working.max() else f"{working.min()} to {working.max()}"
     directs = "" if slots[0] else ", rank 0 only directs"
-    return f"{ranks} x {each} slots = {working.sum()} slots{directs}"
+    return f"{_count(len(slots), 'rank')} x {each} slots = {working.sum()} slots{directs}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
