@@ -209,7 +209,7 @@ class RunPlan:
         """How many simulations, for a person; of a piece, which."""
         ids = self.sim_ids
         piece = isinstance(ids, range) and ids.start > 1
-        return f"{len(ids)} simulations" + (f" ({ids[0]} to {ids[-1]})" if piece else "")
+        return f"{len(ids)} simulation{'' if len(ids) == 1 else 's'}" + (f" ({ids[0]} to {ids[-1]})" if piece else "")
 
     @cached_property
     def identity(self) -> dict[str, Any]:
