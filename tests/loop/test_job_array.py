@@ -30,7 +30,7 @@ def test_pieces_joined_are_the_whole_run(cli: Cli, config: str) -> None:
     for number, span in enumerate(("1-10", "11-29", "30"), 1):
         done = cli(*common, "--simulations", span, "--output", f"run-{number}.h5", fake=DAYS)
         assert done.returncode == 0, done.stderr
-    assert "1 simulations (30 to 30) x 3 iterations" in done.stdout
+    assert "1 simulation (30 to 30) x 3 iterations" in done.stdout
     again = cli(*common, "--simulations", "30", "--output", "run-3.h5", fake=DAYS)
     assert "is complete: 1 simulations; nothing to do" in again.stdout
     merged = cli("merge", "run-1.h5", "run-2.h5", "run-3.h5", "--output", "run.h5")
