@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(300)
 each_launcher = pytest.mark.parametrize("launcher", ["openmpi", "mpich"], indirect=True)
 NO_COMPILER = "export NUMBA_DISABLE_JIT=1"
 """Numba hands functions back as they are: there is nothing to compile with."""
-WHY = r"the loop cannot be compiled: AttributeError: [^)]*"
+WHY = "NUMBA_DISABLE_JIT is set: nothing is compiled"
 
 
 @pytest.fixture
@@ -58,7 +58,8 @@ def test_a_host_without_it_is_named_in_the_output_the_file_and_status(
     first, second, third = three_hosts.names
     ended = started(by_rank(three_hosts.launcher(launcher), aside, {1: NO_COMPILER}, otherwise=cache), place)
     assert ended.code == 0, ended.output
-    line = rf"stock on {second} \({WHY}\); compiled on {first}, {third}"
+    # Whoever starts late may find everything done, and is not waited for.
+    line = rf"stock on {second} \({WHY}\); compiled on ({first}, {third}|{first}|{third})"
     assert re.search(rf"^engine {line}$", ended.output, re.MULTILINE), ended.output
     assert ended.output.count("engine ") == 1 + ended.output.count("the engine "), "and nothing else before"
     assert re.search(rf"^  engine       {line}", status(launcher, place), re.MULTILINE)

@@ -38,7 +38,7 @@ def test_every_option_is_known_to_the_program() -> None:
             known |= {option for entry in parser._actions for option in entry.option_strings}
     words = {word.strip("`,;:.()") for word in README.read_text().replace("`", " ").split()}
     slurm = {"--array=1-10", "--cpus-per-task=16", "--ntasks-per-node=1", "--cpus-per-task=120"}
-    foreign = {*slurm, "--iterations", "--oversubscribe", "--mpirun", '--oversubscribe"'}
+    foreign = {*slurm, "--iterations", "--seed", "--longest", "--oversubscribe", "--mpirun", '--oversubscribe"'}
     options = {word for word in words if word.startswith("--") and word not in foreign}
     assert options <= known, options - known
 
