@@ -28,9 +28,8 @@ def loop_arguments(model: Any) -> tuple[Any, ...]:
 class CompiledModel(PreparedModel):
     """A prepared model whose ticks are compiled.
 
-    Where the engine would raise, its own components do that tick, and it does: one simulation in forty of MOSAIC's
-    priors ends so, and an iteration of the engine's own loop takes as long as a hundred compiled ones. Should they
-    not raise, they run the whole iteration.
+    Where the engine would raise, its own components do that tick, and it does: without all ticks before it, which
+    take its own loop a hundred times as long with one country. Should they not raise, they run the whole iteration.
 
     Parameters
     ----------
