@@ -29,8 +29,8 @@ class CompiledModel(PreparedModel):
     """A prepared model whose ticks are compiled.
 
     Where the engine would raise, its own components do that tick, and it does: one simulation in forty of MOSAIC's
-    priors ends so, and an iteration of the engine's own loop takes as long as a hundred compiled ones. Should they
-    not raise, they run the whole iteration.
+    priors ends so, and of one country an iteration of the engine's own loop takes as long as eighty compiled ones.
+    Should they not raise, they run the whole iteration.
 
     Parameters
     ----------
