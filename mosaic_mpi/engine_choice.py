@@ -26,7 +26,7 @@ class Verdict:
     kind : str
         "compiled" or "stock".
     reason : str
-        Why not the compiled one, or what is to be known of it; may be empty.
+        Why not the compiled one, or what is to be known of it, on one line; may be empty.
     """
 
     kind: str
@@ -54,7 +54,8 @@ def verdict(choice: str) -> Verdict:
         return Verdict(STOCK, "; ".join(filter(None, ("asked for by --engine stock", engine.caution))))
     from mosaic_mpi import compiled_engine
 
-    return Verdict(STOCK if compiled_engine.advance is None else COMPILED, compiled_engine.reason)
+    kind = STOCK if compiled_engine.advance is None else COMPILED
+    return Verdict(kind, " ".join(compiled_engine.reason.split()))  # a compiler's message has many lines
 
 
 def loop_for(choice: str) -> Advance | None:

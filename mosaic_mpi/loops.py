@@ -17,6 +17,9 @@ from mosaic_mpi.ranks import Ranks
 
 _MAX_KINDS = 3
 _MAX_NAMED = 4
+_PATIENCE_SECONDS, _TIMEOUTS = 600.0, 2.0
+"""So long at least, and so many times as long as a rank may be silent, slots may take to say which loop they run:
+longer than they wait for another process that compiles and for the check, and than a silent rank is waited for."""
 _MAX_REASON = 110
 """Of several reasons; so many kinds with so many hosts and such reasons fit into ``starts/engine``."""
 
@@ -32,10 +35,13 @@ class Loops:
         Host of each rank.
     told : str
         What was told already, of a single rank.
+    rank_timeout_s : float
+        A rank that is silent for so long is given up.
     """
 
-    def __init__(self, plan: SlotPlan, hosts: Sequence[str], told: str = "") -> None:
+    def __init__(self, plan: SlotPlan, hosts: Sequence[str], told: str = "", rank_timeout_s: float = 0.0) -> None:
         self._hosts, self.told = hosts, told
+        self._patience_s = max(_PATIENCE_SECONDS, _TIMEOUTS * rank_timeout_s)
         self._is_expected, self._must_compile = plan.simulator == "laser", plan.engine == COMPILED
         self._verdicts: dict[int, Verdict] = {}
         self._is_known = np.zeros(len(hosts), bool)
@@ -54,17 +60,26 @@ class Loops:
     def _is_stock(self, rank: int) -> bool:
         return rank in self._verdicts and self._verdicts[rank].kind == STOCK
 
-    def may_begin(self, ranks: Ranks) -> bool:
+    def may_begin(self, ranks: Ranks, waited_s: float = 0.0) -> bool:
         """Whether anything may be handed out: who asked for the compiled loop waits until every rank has it.
+
+        Parameters
+        ----------
+        ranks : Ranks
+            Those that are gone are not waited for.
+        waited_s : float
+            Seconds that were waited so far.
 
         Raises
         ------
         LaunchError
-            Some have not.
+            Some have not, or do not say so although they live: their slots hang as they start.
         """
         if not self._must_compile or not self._is_expected or self.told:
             return True  # a rank that loses it later is done without, as one whose slots do not start
         if not self._are_all_known(ranks):
+            if waited_s > self._patience_s:
+                raise LaunchError(self._who_is_waited_for(ranks))
             return False
         if not any(map(self._is_stock, self._verdicts)):
             return True
@@ -90,6 +105,14 @@ class Loops:
         self.told = self._by_host(kinds) if len(kinds) > 1 else str(self._verdicts[kinds[0][0]]) if kinds else ""
         return self.told if self.told != before else ""
 
+    def _who_is_waited_for(self, ranks: Ranks) -> str:
+        silent = np.flatnonzero(~ranks.is_known | (~self._is_known & (ranks.n_slots > 0))).tolist()
+        hosts = self._some_hosts(silent)
+        return (
+            f"--engine compiled: no slot on {hosts} has said within {self._patience_s:.0f} s which loop it runs; "
+            "--engine auto begins without them"
+        )
+
     def _are_all_known(self, ranks: Ranks) -> bool:
         return ranks.are_all_known and bool((self._is_known | (ranks.n_slots == 0)).all())
 
@@ -108,7 +131,11 @@ class Loops:
         return "; ".join(told)
 
     def _of_kind(self, ranks: Sequence[int]) -> str:
-        verdict, hosts = self._verdicts[ranks[0]], list(dict.fromkeys(self._hosts[rank] for rank in ranks))
-        more = f" and {len(hosts) - _MAX_NAMED} more hosts" if len(hosts) > _MAX_NAMED else ""
+        verdict = self._verdicts[ranks[0]]
         reason = verdict.reason if len(verdict.reason) <= _MAX_REASON else f"{verdict.reason[:_MAX_REASON]} …"
-        return f"{verdict.kind} on {', '.join(hosts[:_MAX_NAMED])}{more}" + (f" ({reason})" if reason else "")
+        return f"{verdict.kind} on {self._some_hosts(ranks)}" + (f" ({reason})" if reason else "")
+
+    def _some_hosts(self, ranks: Sequence[int]) -> str:
+        hosts = list(dict.fromkeys(self._hosts[rank] for rank in ranks))
+        more = f" and {len(hosts) - _MAX_NAMED} more hosts" if len(hosts) > _MAX_NAMED else ""
+        return f"{', '.join(hosts[:_MAX_NAMED])}{more}"

@@ -101,7 +101,7 @@ class Master:
         self._comm, self._store, self._queue, self._progress = comm, store, queue, progress
         self._sim_ids, self._check_point_s = plan.sim_ids, check_point_s
         self._ranks = Ranks(hosts, [store.host_row(host) for host in hosts], time.monotonic())
-        self._loops = Loops(plan, hosts, loop_told)
+        self._loops = Loops(plan, hosts, loop_told, rank_timeout_s)
         self._units = Units(plan.n_iterations)
         self._tail = Tail(queue, self._ranks, self._units, n_slots)
         self._arrivals = Arrivals(plan.record_dtype, store, queue, self._tail, self._ranks, progress)
@@ -112,7 +112,8 @@ class Master:
         self.has_failed_too_often = False
         self._drain_until: float | None = None
         self._last_trouble = ""
-        self._checked = self._beaten = self._buffered_at = self._committed = self._stepped = time.monotonic()
+        self._began = self._checked = self._beaten = self._buffered_at = time.monotonic()
+        self._committed = self._stepped = self._began
         self._alive_noted = -1
         self._cpu_began = time.process_time()
 
@@ -215,7 +216,7 @@ class Master:
         if self._drain_until is None and self._is_failure_limit_reached:
             self.has_failed_too_often = not self._queue.is_done
             self.drain(0.0)
-        if self._drain_until is None and self._loops.may_begin(self._ranks):
+        if self._drain_until is None and self._loops.may_begin(self._ranks, now - self._began):
             self._dispatcher.hand_out(now, self.mean_s)  # before anything that takes long: slots may be waiting
         self._tell_of_loops()
         self._commit_if_due(now, busy)
@@ -252,9 +253,9 @@ class Master:
         self._progress.tick(self._queue.n_completed, self._queue.n_failed, self._ranks.n_live_slots, n_ranks)
 
     def _allow_for_own_stall(self, now: float) -> None:
-        """While rank 0 itself stood still, nobody could be heard."""
+        """While rank 0 itself stood still, nobody could be heard; waiting begins anew."""
         if now - self._stepped > self._beat_s:
-            self._ranks.heard[:] = now
+            self._ranks.heard[:] = self._began = now
         self._stepped = now
 
     def _refuse_to_wait_for_nobody(self) -> None:

@@ -47,7 +47,7 @@ def loop_message(verdict: Verdict) -> bytes:
 def verdict_of(body: memoryview) -> Verdict:
     """Return what such a message tells, from what follows its first byte."""
     kind, _, reason = bytes(body).decode("utf-8", "replace").partition("\n")
-    return Verdict(kind, " ".join(reason.split()))
+    return Verdict(kind, reason)
 
 
 def last_words() -> bytes:

@@ -115,11 +115,20 @@ def _tidy(folder: Path) -> None:
     now = time.time()
     with contextlib.suppress(OSError):
         for lock in folder.parent.glob(f"{_FOLDER}/{_LOCK}"):
-            if now - lock.stat().st_mtime > _UNUSED_SECONDS:
+            if now - lock.stat().st_mtime > _UNUSED_SECONDS and _holds_code_alone(lock.parent):
                 shutil.rmtree(lock.parent, ignore_errors=True)
         for path in _files(folder, "*.tmp.*"):
             if now - path.stat().st_mtime > _HALF_DONE_SECONDS:
                 path.unlink()
+
+
+def _holds_code_alone(folder: Path) -> bool:
+    """Whether a folder holds code and nothing but what belongs to it: another program's may be called alike."""
+    names = [path.name for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
+    is_code = [name.endswith((".nbi", ".nbc")) for name in names]
+    return any(is_code) and all(
+        known or name == _LOCK or ".tmp." in name for known, name in zip(is_code, names, strict=True)
+    )
 
 
 def private_folder(directory: Path, name: str) -> Path:

@@ -29,7 +29,7 @@ class CompiledModel(PreparedModel):
     """A prepared model whose ticks are compiled.
 
     Where the engine would raise, its own components do that tick, and it does: without all ticks before it, which
-    take its own loop a hundred times as long with one country. Should they not raise, they run the whole iteration.
+    take its own loop eighty times as long with one country. Should they not raise, they run the whole iteration.
 
     Parameters
     ----------

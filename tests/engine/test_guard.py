@@ -260,6 +260,9 @@ def there(name, age_s):
     return path
 year = 365 * 86400
 old, new, other = there("0" * 24 + "/lock", year), there("1" * 24 + "/lock", 86400), there("project/lock", year)
+there("0" * 24 + "/compiled/loop.advance.1.nbc", year)
+alike = [there("2" * 24 + name, year) for name in ("/lock", "/notes")]
+alike.append(there("3" * 24 + "/lock", year))
 ours = build._digest()
 half_done = there(f"{ours}/compiled/short.nbc.tmp.0123", 86400)
 cache.chmod(0o700)
@@ -267,6 +270,7 @@ being_written = there(f"{ours}/compiled/short.nbc.tmp.4567", 0)
 (cache / ours).chmod(0o700)
 assert built(cache) == (0, None)
 assert not old.parent.exists() and new.exists() and other.exists()
+assert all(path.exists() for path in alike), "called as ours are, but of another program"
 assert not half_done.exists() and being_written.exists()
 there(f"{ours}/lock", year)
 assert built(cache) == (1, None)

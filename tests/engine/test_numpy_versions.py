@@ -64,6 +64,7 @@ def test_draws_are_declared_as_they_are_called() -> None:
     assert 0 < 8 * n_fields <= _WORKSPACE_BYTES
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="pyproject.toml names no oldest versions for this Python")
 @pytest.mark.timeout(400)
 def test_the_oldest_numpy_and_numba_give_the_engines_numbers() -> None:
     if OLDEST is None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers import make_plan
 
-from mosaic_mpi import layout
+import mosaic_mpi
+from mosaic_mpi import engine_choice, layout
 from mosaic_mpi.engine_choice import Verdict, is_stock_alone
 from mosaic_mpi.errors import LaunchError
 from mosaic_mpi.loops import Loops
 from mosaic_mpi.plan import SlotPlan
 from mosaic_mpi.ranks import Ranks
+from mosaic_mpi.slot_messages import loop_message, verdict_of
 
 COMPILED = Verdict("compiled")
 STOCK = Verdict("stock", "the loop cannot be compiled: AttributeError: no 'compile'")
@@ -131,3 +134,32 @@ def test_it_is_refused_with_every_host_that_has_not(tmp_path: Path) -> None:
     loops.learn(1, COMPILED)
     with pytest.raises(LaunchError, match=r"stock on c \(the loop cannot be compiled"):
         loops.may_begin(ranks)
+
+
+def test_slots_that_hang_as_they_start_are_not_waited_for_without_end(tmp_path: Path) -> None:
+    hosts = ["a", "b", "c", "d", "d"]
+    loops, ranks = Loops(of_laser(tmp_path, "compiled"), hosts, rank_timeout_s=400.0), ready(hosts, 0, 1, 1, 1, 1)
+    loops.learn(1, COMPILED)
+    ranks.break_down(2)
+    assert not loops.may_begin(ranks, 800.0), "rank 3 may be silent, and given up after 400 s and a moment"
+    with pytest.raises(LaunchError, match=r"no slot on d has said within 800 s which loop it runs"):
+        loops.may_begin(ranks, 800.1)
+    short = Loops(of_laser(tmp_path, "compiled"), hosts, rank_timeout_s=10.0)
+    assert not short.may_begin(ranks, 300.0), "another process may be compiling"
+    auto = Loops(of_laser(tmp_path), hosts, rank_timeout_s=400.0)
+    assert auto.may_begin(ranks, 1e9)
+    for rank in (3, 4):
+        loops.learn(rank, COMPILED)
+    assert loops.may_begin(ranks, 1e9)
+
+
+def test_a_reason_of_several_lines_is_the_same_from_wherever_it_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = SimpleNamespace(advance=None, reason="the loop cannot be compiled: TypingError: no\n  implementation\n")
+    monkeypatch.setattr(mosaic_mpi, "compiled_engine", found, raising=False)
+    of_rank_0 = engine_choice.verdict("auto")
+    assert of_rank_0 == Verdict("stock", "the loop cannot be compiled: TypingError: no implementation")
+    loops, ranks = Loops(of_laser(tmp_path), ["a"], str(of_rank_0)), ready(["a"], 1)
+    loops.learn(0, verdict_of(memoryview(loop_message(of_rank_0))[1:]))
+    assert loops.news(ranks) == "", "it was told already"

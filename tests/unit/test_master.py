@@ -418,6 +418,23 @@ def test_compiled_or_nothing_ends_with_the_hosts_that_have_not(
     assert "Traceback" not in capsys.readouterr().out
 
 
+def test_compiled_or_nothing_counts_no_time_in_which_rank_0_stood_still(
+    compiled_or_nothing: Directed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slots that were suspended with it have had no time to say which loop they run."""
+    run, master = compiled_or_nothing, compiled_or_nothing.master
+    monkeypatch.setattr(master._loops, "_patience_s", 2 * SILENCE_S)
+    time.sleep(3 * SILENCE_S)
+    master.step(False)
+
+    def wait() -> None:
+        while True:
+            run.fall_silent(1, 2)
+
+    with pytest.raises(LaunchError, match="no slot on b, c has said"):
+        wait()
+
+
 def test_what_costs_no_attempt_is_told_three_times(directed: Directed, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(5):
         directed.master.handle(1, Mishap("a slot was killed"))
