@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -20,16 +19,11 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
-N_CLUSTERS = 2
-"""One would be the last to be done: its tests wait for Slurm, one after the other."""
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several tests at a time, those that use Slurm share two clusters, and what LASER gave is found once."""
-    number = itertools.count()
+    """With several tests at a time, those that use Slurm share one cluster, and what LASER gave is found once."""
     for item in items:
         if _uses_slurm(item):
-            item.add_marker(pytest.mark.xdist_group(f"slurm {next(number) % N_CLUSTERS + 1}"))
+            item.add_marker(pytest.mark.xdist_group("slurm"))
         elif "real_reference" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("real reference"))
 

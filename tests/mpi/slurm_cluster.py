@@ -45,7 +45,7 @@ SelectTypeParameters=CR_Core
 SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1
 JobRequeue=1
-KillWait=5
+KillWait=20
 MinJobAge=60
 SlurmdTimeout=30
 PreemptType=preempt/partition_prio

@@ -171,7 +171,7 @@ def test_worker_rank_killed(launcher: Launcher, place: Workplace) -> None:
 @pytest.mark.fault("slot killed")
 @pytest.mark.parametrize("launcher", LAUNCHERS, indirect=True)
 def test_slot_killed(launcher: Launcher, place: Workplace) -> None:
-    """One attempt is lost and nothing else: no rank notices."""
+    """One attempt is lost at most, and nothing else: no rank notices."""
     run, before = started(launcher, place)
     run.slots()[0].kill()
     ended = run.wait()
@@ -179,7 +179,8 @@ def test_slot_killed(launcher: Launcher, place: Workplace) -> None:
     assert "killed by SIGKILL" in ended.output
     run.assert_no_orphans()
     assert place.n_completed == N_SIMULATIONS
-    assert place.table("simulations/attempts").sum() == N_SIMULATIONS + 1
+    was_idle = "was killed by SIGKILL between simulations" in ended.output
+    assert place.table("simulations/attempts").sum() == N_SIMULATIONS + (not was_idle)
     assert_kept(before, place.numbers())
 
 
