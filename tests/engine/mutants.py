@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
+from outside_the_loop import OUTSIDE_THE_LOOP
 from search import FOUND, search  # first, since it sees to one thread
 
 from mosaic_mpi import compiled_engine, engine
@@ -196,7 +197,7 @@ def in_place(copy: Path) -> Iterator[None]:
     owner, name, changed = engine.metapop, "", None
     if copy.name == "model.py":
         owner, name, changed = engine, "metapop", module_of(copy)
-    elif copy.name not in _OUTSIDE_THE_LOOP:
+    elif copy.name not in OUTSIDE_THE_LOOP:
         module = module_of(copy)
         (name,) = [name for name in engine._COMPONENTS if hasattr(module, name)]
         changed = getattr(module, name)
@@ -210,16 +211,6 @@ def in_place(copy: Path) -> Iterator[None]:
             setattr(owner, name, before)
 
 
-_OUTSIDE_THE_LOOP = frozenset(
-    {
-        *("__init__.py", "logsetup.py", "params.py", "scenario.py", "utils.py"),
-        *("laserframe.py", "propertyset.py", "random.py", "calc_model_likelihood.py"),
-    }
-)
-"""Not put in place: set-up is the engine's own beside either loop, and a comparison of the two finds nothing; nor do
-the loops score, and each slot compares its scorer with the engine's (test_prepared_scorer.py)."""
-
-
 _OF_BOTH = frozenset({"analyzer.py", "derivedvalues.py", "recorder.py"})
 """Components that the compiled loop leaves to the engine, or that are idle: no search would find anything."""
 
@@ -231,7 +222,7 @@ def noticed(folder: Path, n_iterations: int, file: str, old: str, new: str) -> N
     is_other = engine.digest(files) not in engine._KNOWN
     with in_place(copy):
         said = compiled_engine.in_child(lambda: self_check.difference(compiled_engine.advance))
-        is_sought = file not in _OUTSIDE_THE_LOOP | _OF_BOTH
+        is_sought = file not in OUTSIDE_THE_LOOP | _OF_BOTH
         found = compiled_engine.in_child(lambda: searched(n_iterations)) if is_sought else None
     return Noticed(file, is_other, said, None if found is None else int(found))
 

@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from outside_the_loop import OUTSIDE_THE_LOOP
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.timeout(300)
 
-OUTSIDE_THE_LOOP = {"__init__.py", "logsetup.py", "params.py", "scenario.py", "utils.py"}
-OUTSIDE_THE_LOOP |= {"laserframe.py", "propertyset.py", "random.py", "calc_model_likelihood.py"}
-"""Files whose code is the engine's own in both, or scores, so that no comparison of the two loops can tell."""
 ONLY_BY_DIGEST = {
     "DerivedValues: hazard of nobody",  # the engine's own component computes it, in both
     "Analyzer: writes of what it scores",  # idle, in both
